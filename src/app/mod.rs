@@ -1,0 +1,1 @@
+//! Role app: the REST API, one file per resource.

@@ -1,0 +1,1 @@
+//! Arguments, subcommands and the table of exit codes.

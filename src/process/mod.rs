@@ -1,0 +1,1 @@
+//! Child processes: one spawner thread, process groups, death signals, reaping, ordered stop.

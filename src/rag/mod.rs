@@ -1,0 +1,3 @@
+//! Retrieval-augmented generation: extract, chunk, embed, retrieve, answer. Meaning only: no HTTP, no SQL.
+
+pub mod embed;

@@ -1,0 +1,1 @@
+//! Sockets, accept loop, timers, limits and graceful close: true of any role, knows none.

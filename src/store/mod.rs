@@ -1,0 +1,1 @@
+//! Postgres, original files, and the private cluster: the only folder that knows SQL.

@@ -1,0 +1,3 @@
+//! Logging, metrics and tracked tasks.
+
+pub mod tasks;
