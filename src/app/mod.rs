@@ -1,1 +1,80 @@
 //! Role app: the REST API, one file per resource.
+//!
+//! A request passes [`edge`] (host, media type, security headers), its extractors ([`request`], [`body`], [`page`]) and
+//! one handler, which makes one call into `rag` or `store` and shapes the answer. [`error`] is the only place that
+//! turns a failure into a status. Each resource file offers `routes()`, from which the router and the OpenAPI
+//! description come alike.
+
+pub mod body;
+pub mod cookies;
+pub mod csrf;
+pub mod edge;
+pub mod error;
+pub mod fields;
+pub mod page;
+pub mod request;
+pub mod sites;
+pub mod time;
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use http::Method;
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::store::Store;
+use crate::telemetry::tasks::Tasks;
+use error::ApiError;
+use sites::Sites;
+
+/// What the handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts that an [`App`] is made of.
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// The names under which the service is reached.
+    pub sites: Sites,
+    /// Tasks that outlive the request that starts them.
+    pub tasks: Tasks,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Makes the API's router.
+pub fn router(app: App) -> Router {
+    let (router, _) = resources().split_for_parts();
+    router
+        .fallback(async || ApiError::not_found())
+        .method_not_allowed_fallback(async |method: Method| ApiError::method_not_allowed(&method))
+        .layer(from_fn_with_state(app.clone(), edge::edge))
+        .with_state(app)
+}
+
+/// Describes every endpoint of the API.
+pub fn openapi() -> OpenApi {
+    resources().into_openapi()
+}
+
+fn resources() -> OpenApiRouter<App> {
+    let info = InfoBuilder::new().title("agent").version(env!("CARGO_PKG_VERSION"));
+    OpenApiRouter::with_openapi(OpenApiBuilder::new().info(info.build()).build())
+}

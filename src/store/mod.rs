@@ -9,7 +9,10 @@ pub mod client;
 mod error;
 pub mod ids;
 pub mod migrate;
+pub mod page;
+pub mod sessions;
 mod tls;
+pub mod tokens;
 
 use std::path::PathBuf;
 use std::sync::Arc;

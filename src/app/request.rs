@@ -1,0 +1,100 @@
+//! Who asks and for what: the extractors that every endpoint starts with.
+
+use axum::extract::{FromRequestParts, Path};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+use super::{App, cookies, csrf};
+use crate::store::access::Caller;
+use crate::store::tokens::TokenOwner;
+use crate::store::{sessions, tokens};
+
+/// The user behind a request, by session cookie (then CSRF-checked) or by API token; without one the answer is 401.
+#[derive(Clone, Debug)]
+pub struct Authenticated(pub Caller);
+
+impl FromRequestParts<App> for Authenticated {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        // A header that only a program of ours can set goes first; a browser's cookie needs the CSRF check as well.
+        if let Some(token) = bearer(&parts.headers)? {
+            return by_token(app, token).await.map(Self);
+        }
+        let key = cookies::get(&parts.headers, cookies::SESSION).ok_or_else(ApiError::not_authenticated)?;
+        let client = app.store.primary().await?;
+        let caller = sessions::authenticate(&client, key).await?;
+        drop(client);
+        let caller = caller.ok_or_else(ApiError::not_authenticated)?;
+        let site = app.sites.of(&parts.headers).ok_or_else(ApiError::bad_request)?;
+        csrf::check(&parts.method, &parts.headers, site, &app.sites)?;
+        Ok(Self(caller))
+    }
+}
+
+async fn by_token(app: &App, token: &str) -> Result<Caller, ApiError> {
+    let client = app.store.primary().await?;
+    match tokens::authenticate(&client, token).await? {
+        Some(TokenOwner::Active(caller)) => Ok(caller),
+        Some(TokenOwner::Inactive) => Err(ApiError::authentication_failed("User inactive or deleted.")),
+        None => Err(ApiError::authentication_failed("Invalid token.")),
+    }
+}
+
+/// Returns the API token of an `Authorization: Token …` header; another scheme is none of ours.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let invalid = |why| Err(ApiError::authentication_failed(why));
+    let Some(header) = headers.get(AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let mut words = header.as_bytes().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    if !words.next().is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"token")) {
+        return Ok(None);
+    }
+    let Some(token) = words.next() else {
+        return invalid("Invalid token header. No credentials provided.");
+    };
+    if words.next().is_some() {
+        return invalid("Invalid token header. Token string should not contain spaces.");
+    }
+    match std::str::from_utf8(token) {
+        Ok(token) => Ok(Some(token)),
+        Err(_) => invalid("Invalid token header. Token string should not contain invalid characters."),
+    }
+}
+
+/// Ids out of the path: one, or a tuple of several. A malformed id is answered like an unknown one.
+#[derive(Clone, Copy, Debug)]
+pub struct Id<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<App> for Id<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        match Path::from_request_parts(parts, app).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(_) => Err(ApiError::not_found()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_well_formed_token_passes() {
+        let parse = |text: &str| {
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, text.parse().unwrap())]);
+            bearer(&headers).map(|token| token.map(str::to_owned)).map_err(|error| format!("{error:?}"))
+        };
+        assert_eq!(parse("Token abc").unwrap().as_deref(), Some("abc"));
+        assert_eq!(parse("token  abc ").unwrap().as_deref(), Some("abc"));
+        assert_eq!(parse("Basic abc").unwrap(), None);
+        assert!(parse("Token").unwrap_err().contains("No credentials provided."));
+        assert!(parse("Token a b").unwrap_err().contains("should not contain spaces."));
+    }
+}
