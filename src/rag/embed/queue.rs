@@ -1,0 +1,237 @@
+//! What waits to be embedded: queries before passages, bounded, and forgotten when nobody waits for it any more.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::Error;
+
+/// Queries that may wait, in texts; at about 5 ms each the last one waits under a second on one thread.
+const QUERIES_WAITING_MAX: usize = 128;
+/// Passages that may wait, in texts; bounds what ingestion holds in memory, at about 1 kB each.
+const PASSAGES_WAITING_MAX: usize = 4096;
+
+/// Who waits for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// A person: overtakes every passage.
+    Query,
+    /// Ingestion.
+    Passage,
+}
+
+/// Where a request's vectors go. Dropping it unused tells the other side that the work was given up.
+pub enum Reply {
+    /// To a task.
+    Async(oneshot::Sender<Vec<Vec<f32>>>),
+    /// To a thread.
+    Blocking(std::sync::mpsc::SyncSender<Vec<Vec<f32>>>),
+}
+
+impl Reply {
+    fn send(self, vectors: Vec<Vec<f32>>) {
+        // Whoever asked may have gone; then nobody misses the vectors.
+        match self {
+            Self::Async(sender) => drop(sender.send(vectors)),
+            Self::Blocking(sender) => drop(sender.send(vectors)),
+        }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        matches!(self, Self::Async(sender) if sender.is_closed())
+    }
+}
+
+/// Texts that were handed in together and whose vectors go back together.
+struct Request {
+    texts: Vec<String>,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    vectors: Vec<Vec<f32>>,
+    left: usize,
+    reply: Option<Reply>,
+}
+
+/// One text to embed. Dropped without [`Item::finish`] it takes its whole request with it.
+pub struct Item {
+    request: Arc<Request>,
+    index: usize,
+    done: bool,
+}
+
+impl Item {
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.request.texts[self.index]
+    }
+
+    /// Hands in the text's vector; the request's last one sends the reply.
+    pub fn finish(mut self, vector: Vec<f32>) {
+        self.done = true;
+        let mut progress = lock(&self.request.progress);
+        progress.vectors[self.index] = vector;
+        progress.left -= 1;
+        if progress.left == 0 {
+            let vectors = std::mem::take(&mut progress.vectors);
+            if let Some(reply) = progress.reply.take() {
+                reply.send(vectors);
+            }
+        }
+    }
+}
+
+impl Drop for Item {
+    fn drop(&mut self) {
+        if !self.done {
+            lock(&self.request.progress).reply = None;
+        }
+    }
+}
+
+/// The waiting texts of all callers.
+#[derive(Default)]
+pub struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queries: Lane,
+    passages: Lane,
+    closed: bool,
+}
+
+/// Requests in order of arrival; the first one may be partly taken.
+#[derive(Default)]
+struct Lane {
+    requests: VecDeque<Arc<Request>>,
+    taken: usize,
+    waiting: usize,
+}
+
+impl Queue {
+    /// Adds `texts`, or refuses them all when too many wait. What exceeds the limit alone is taken by an empty queue.
+    ///
+    /// # Errors
+    /// [`Error::Busy`].
+    pub fn push(&self, texts: Vec<String>, priority: Priority, reply: Reply) -> Result<(), Error> {
+        let limit = match priority {
+            Priority::Query => QUERIES_WAITING_MAX,
+            Priority::Passage => PASSAGES_WAITING_MAX,
+        };
+        let mut state = lock(&self.state);
+        let lane = state.lane(priority);
+        if lane.waiting > 0 && lane.waiting + texts.len() > limit {
+            lane.forget_abandoned();
+        }
+        if lane.waiting > 0 && lane.waiting + texts.len() > limit {
+            return Err(Error::Busy { limit });
+        }
+        self.add(state, texts, priority, reply);
+        Ok(())
+    }
+
+    /// Adds passages whatever waits already: for callers that block and so limit themselves.
+    pub fn push_unlimited(&self, texts: Vec<String>, reply: Reply) {
+        self.add(lock(&self.state), texts, Priority::Passage, reply);
+    }
+
+    fn add(&self, mut state: MutexGuard<'_, State>, texts: Vec<String>, priority: Priority, reply: Reply) {
+        let count = texts.len();
+        if count == 0 {
+            return reply.send(Vec::new());
+        }
+        let progress = Progress { vectors: vec![Vec::new(); count], left: count, reply: Some(reply) };
+        let lane = state.lane(priority);
+        lane.requests.push_back(Arc::new(Request { texts, progress: Mutex::new(progress) }));
+        lane.waiting += count;
+        drop(state);
+        if count == 1 { self.changed.notify_one() } else { self.changed.notify_all() }
+    }
+
+    /// Waits for a text and takes it, queries first. Returns nothing once the queue is closed.
+    pub fn wait(&self) -> Option<(Item, Priority)> {
+        let mut state = lock(&self.state);
+        while !state.closed {
+            if let Some(item) = state.queries.take() {
+                return Some((item, Priority::Query));
+            }
+            if let Some(item) = state.passages.take() {
+                return Some((item, Priority::Passage));
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+
+    /// Takes a text of this priority if one waits.
+    pub fn take(&self, priority: Priority) -> Option<Item> {
+        lock(&self.state).lane(priority).take()
+    }
+
+    /// Ends the threads that wait here. What is still queued is given up.
+    pub fn close(&self) {
+        let mut state = lock(&self.state);
+        *state = State { closed: true, ..State::default() };
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    fn lane(&mut self, priority: Priority) -> &mut Lane {
+        match priority {
+            Priority::Query => &mut self.queries,
+            Priority::Passage => &mut self.passages,
+        }
+    }
+}
+
+impl Lane {
+    /// Takes the next text that somebody still waits for.
+    fn take(&mut self) -> Option<Item> {
+        while let Some(request) = self.requests.front() {
+            let left = request.texts.len() - self.taken;
+            let item = (!request.is_abandoned()).then(|| Item {
+                request: Arc::clone(request),
+                index: self.taken,
+                done: false,
+            });
+            let removed = if item.is_some() { 1 } else { left };
+            self.taken += removed;
+            self.waiting -= removed;
+            if removed == left {
+                self.requests.pop_front();
+                self.taken = 0;
+            }
+            if item.is_some() {
+                return item;
+            }
+        }
+        None
+    }
+
+    /// Drops requests whose callers have gone, so that they do not keep others out. The first one is left to
+    /// [`Lane::take`], because part of it may be taken.
+    fn forget_abandoned(&mut self) {
+        let Some(first) = self.requests.pop_front() else { return };
+        self.requests.retain(|request| !request.is_abandoned());
+        self.requests.push_front(first);
+        self.waiting = self.requests.iter().map(|request| request.texts.len()).sum::<usize>() - self.taken;
+    }
+}
+
+impl Request {
+    /// Nobody waits for it: its caller has gone, or one of its texts was given up.
+    fn is_abandoned(&self) -> bool {
+        lock(&self.progress).reply.as_ref().is_none_or(Reply::is_abandoned)
+    }
+}
+
+/// Every critical section leaves the state whole, so a panic elsewhere does not make it unusable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

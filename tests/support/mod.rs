@@ -1,0 +1,3 @@
+//! Real parts that several topics share.
+
+pub mod model;
