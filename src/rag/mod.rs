@@ -1,4 +1,6 @@
 //! Retrieval-augmented generation: extract, chunk, embed, retrieve, answer. Meaning only: no HTTP, no SQL.
 
+pub mod chunk;
 pub mod citation;
 pub mod embed;
+pub mod extract;
