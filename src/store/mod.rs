@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod client;
+pub mod cluster;
 mod error;
 pub mod ids;
 pub mod migrate;

@@ -1,3 +1,4 @@
 //! Real parts that several topics share.
 
 pub mod model;
+pub mod postgres;
