@@ -7,13 +7,19 @@
 pub mod access;
 pub mod client;
 pub mod cluster;
+pub mod collections;
 mod error;
 pub mod ids;
+pub mod invitations;
+pub mod login_attempts;
+pub mod members;
 pub mod migrate;
+pub mod nodes;
 pub mod page;
 pub mod sessions;
 mod tls;
 pub mod tokens;
+pub mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;
