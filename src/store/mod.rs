@@ -5,17 +5,22 @@
 //! the pool is small, and answers, embeddings and uploads take seconds.
 
 pub mod access;
+pub mod chats;
 pub mod client;
 pub mod cluster;
 pub mod collections;
 mod error;
+pub mod generations;
 pub mod ids;
 pub mod invitations;
+pub mod journal;
 pub mod login_attempts;
 pub mod members;
+pub mod messages;
 pub mod migrate;
 pub mod nodes;
 pub mod page;
+pub mod passages;
 pub mod sessions;
 mod tls;
 pub mod tokens;
