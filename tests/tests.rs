@@ -5,4 +5,5 @@ mod cluster;
 mod config;
 mod embed;
 mod process;
+mod store;
 mod support;

@@ -1,4 +1,5 @@
 //! Real parts that several topics share.
 
+pub mod fault_proxy;
 pub mod model;
 pub mod postgres;
