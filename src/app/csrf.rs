@@ -6,22 +6,15 @@
 
 use http::header::REFERER;
 use http::{HeaderMap, Method};
-use rand::RngExt;
 use subtle::ConstantTimeEq;
 
 use super::cookies;
 use super::error::ApiError;
+use super::secrets::ALPHANUMERIC as ALPHABET;
 use super::sites::{self, Site, Sites};
 
-const ALPHABET: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 const SECRET_CHARS: usize = 32;
 const HEADER: &str = "x-csrftoken";
-
-/// Makes a new secret for the cookie.
-pub fn new_secret() -> String {
-    let mut random = rand::rng();
-    (0..SECRET_CHARS).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect()
-}
 
 /// Returns the secret that the request's cookie holds, if it is a well-formed one.
 pub fn secret(headers: &HeaderMap) -> Option<String> {
@@ -149,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_wrong_token_is_refused_with_djangos_reason() {
-        let other = new_secret();
+        let other = crate::app::secrets::csrf_secret();
         let header = "CSRF Failed: CSRF token from the 'X-Csrftoken' HTTP header";
         assert!(token(SECRET, &other).unwrap_err().contains(&format!("{header} incorrect.")));
         assert!(token(SECRET, "short").unwrap_err().contains(&format!("{header} has incorrect length.")));

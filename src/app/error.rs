@@ -87,6 +87,13 @@ impl ApiError {
         errors.into()
     }
 
+    /// 400: one field is wrong in several ways.
+    pub fn field(field: &'static str, messages: impl IntoIterator<Item = &'static str>) -> Self {
+        let mut errors = FieldErrors::default();
+        messages.into_iter().for_each(|message| errors.push(field, message));
+        errors.into()
+    }
+
     /// 405; axum adds `Allow`.
     pub fn method_not_allowed(method: &Method) -> Self {
         Self::detail(StatusCode::METHOD_NOT_ALLOWED, format!("Method \"{method}\" not allowed."))

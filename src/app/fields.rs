@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use jiff::Timestamp;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -162,6 +163,24 @@ impl<'a> Fields<'a> {
                 None
             }
         }
+    }
+
+    /// Reads a moment that may be absent; without an offset it is in UTC.
+    pub fn optional_time(&mut self, field: &'static str) -> Option<Timestamp> {
+        let raw = self.present(field)?;
+        let text = serde_json::from_str::<Cow<'_, str>>(raw.get()).unwrap_or_default();
+        let time = text.parse().ok().or_else(|| {
+            let local: jiff::civil::DateTime = text.parse().ok()?;
+            Some(local.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+        });
+        if time.is_none() {
+            let formats = "YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z]";
+            self.error(
+                field,
+                format!("Datetime has wrong format. Use one of these formats instead: {formats}."),
+            );
+        }
+        time
     }
 
     /// Reads one of `choices`, which must be there.

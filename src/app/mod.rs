@@ -5,16 +5,28 @@
 //! turns a failure into a status. Each resource file offers `routes()`, from which the router and the OpenAPI
 //! description come alike.
 
+mod account_rules;
+pub mod accounts;
+mod auth;
 pub mod body;
+mod collections;
 pub mod cookies;
 pub mod csrf;
 pub mod edge;
 pub mod error;
 pub mod fields;
+mod invitations;
+mod members;
 pub mod page;
+pub mod passwords;
 pub mod request;
+pub mod secrets;
 pub mod sites;
+pub mod throttle;
 pub mod time;
+mod tokens;
+pub mod upkeep;
+pub mod visitor;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -25,10 +37,13 @@ use http::Method;
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::config::Settings;
 use crate::store::Store;
 use crate::telemetry::tasks::Tasks;
 use error::ApiError;
+use passwords::Passwords;
 use sites::Sites;
+use throttle::Throttles;
 
 /// What the handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -36,12 +51,18 @@ pub struct App(Arc<Parts>);
 
 /// The parts that an [`App`] is made of.
 pub struct Parts {
+    /// What was configured.
+    pub settings: Arc<Settings>,
     /// The database.
     pub store: Store,
-    /// The names under which the service is reached.
-    pub sites: Sites,
     /// Tasks that outlive the request that starts them.
     pub tasks: Tasks,
+    /// The names under which the service is reached.
+    pub sites: Sites,
+    /// How often somebody may ask.
+    pub throttles: Throttles,
+    /// The threads that hash passwords.
+    pub passwords: Passwords,
 }
 
 impl App {
@@ -77,4 +98,9 @@ pub fn openapi() -> OpenApi {
 fn resources() -> OpenApiRouter<App> {
     let info = InfoBuilder::new().title("agent").version(env!("CARGO_PKG_VERSION"));
     OpenApiRouter::with_openapi(OpenApiBuilder::new().info(info.build()).build())
+        .merge(auth::routes())
+        .merge(tokens::routes())
+        .merge(invitations::routes())
+        .merge(collections::routes())
+        .merge(members::routes())
 }

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::request::Parts;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::App;
@@ -58,6 +58,32 @@ impl<T> CursorPage<T> {
         let Self { next, previous, results } = self;
         CursorPage { next, previous, results: results.into_iter().map(shape).collect() }
     }
+}
+
+/// How [`PageQuery`] looks in the API's description.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its description is used")]
+pub struct PageParameters {
+    /// Number of the page, from 1, or `last`.
+    #[param(required = false)]
+    page: String,
+    /// Items of a page; 20 unless given, 200 at most.
+    #[param(required = false)]
+    page_size: i64,
+}
+
+/// How [`CursorQuery`] looks in the API's description.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only its description is used")]
+pub struct CursorParameters {
+    /// Out of the `next` or `previous` of an answer.
+    #[param(required = false)]
+    cursor: String,
+    /// Items of an answer; 20 unless given, 200 at most.
+    #[param(required = false)]
+    page_size: i64,
 }
 
 /// `page` and `page_size` of a request.

@@ -7,6 +7,7 @@ use http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
+use super::visitor::{address_of, limited};
 use super::{App, cookies, csrf};
 use crate::store::access::Caller;
 use crate::store::tokens::TokenOwner;
@@ -21,27 +22,47 @@ impl FromRequestParts<App> for Authenticated {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         // A header that only a program of ours can set goes first; a browser's cookie needs the CSRF check as well.
-        if let Some(token) = bearer(&parts.headers)? {
-            return by_token(app, token).await.map(Self);
+        let found = match bearer(&parts.headers)? {
+            Some(token) => by_token(app, token).await?,
+            None => by_session(app, parts).await?,
+        };
+        match found {
+            Ok(caller) => {
+                app.throttles.user(caller.user())?;
+                Ok(Self(caller))
+            }
+            // Wrong credentials cost a look into the database, so guessing them has a limit.
+            Err(refused) => {
+                app.throttles.anonymous(limited(address_of(parts, app)))?;
+                Err(refused)
+            }
         }
-        let key = cookies::get(&parts.headers, cookies::SESSION).ok_or_else(ApiError::not_authenticated)?;
-        let client = app.store.primary().await?;
-        let caller = sessions::authenticate(&client, key).await?;
-        drop(client);
-        let caller = caller.ok_or_else(ApiError::not_authenticated)?;
-        let site = app.sites.of(&parts.headers).ok_or_else(ApiError::bad_request)?;
-        csrf::check(&parts.method, &parts.headers, site, &app.sites)?;
-        Ok(Self(caller))
     }
 }
 
-async fn by_token(app: &App, token: &str) -> Result<Caller, ApiError> {
+async fn by_session(app: &App, parts: &Parts) -> Result<Result<Caller, ApiError>, ApiError> {
+    let key = cookies::get(&parts.headers, cookies::SESSION).ok_or_else(ApiError::not_authenticated)?;
     let client = app.store.primary().await?;
-    match tokens::authenticate(&client, token).await? {
+    let Some(caller) = sessions::authenticate(&client, key).await? else {
+        return Ok(Err(ApiError::not_authenticated()));
+    };
+    let site = app.sites.of(&parts.headers).ok_or_else(ApiError::bad_request)?;
+    csrf::check(&parts.method, &parts.headers, site, &app.sites)?;
+    Ok(Ok(caller))
+}
+
+async fn by_token(app: &App, token: &str) -> Result<Result<Caller, ApiError>, ApiError> {
+    let client = app.store.primary().await?;
+    Ok(match tokens::authenticate(&client, token).await? {
         Some(TokenOwner::Active(caller)) => Ok(caller),
         Some(TokenOwner::Inactive) => Err(ApiError::authentication_failed("User inactive or deleted.")),
         None => Err(ApiError::authentication_failed("Invalid token.")),
-    }
+    })
+}
+
+/// Returns whether the request carries an API token, of whatever worth.
+pub(super) fn has_token(headers: &HeaderMap) -> bool {
+    !matches!(bearer(headers), Ok(None))
 }
 
 /// Returns the API token of an `Authorization: Token …` header; another scheme is none of ours.

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use http::HeaderMap;
 use http::header::{HOST, ORIGIN};
 
+use crate::config::{Origin, Profile, Settings};
+
 /// The service's own names.
 #[derive(Clone, Debug)]
 pub struct Sites {
@@ -37,6 +39,12 @@ impl Sites {
     /// * `loopback`: whether names and addresses of this machine are allowed too.
     pub fn new<'a>(public_urls: impl IntoIterator<Item = &'a str>, loopback: bool) -> Self {
         Self { origins: public_urls.into_iter().map(str::to_owned).collect(), loopback }
+    }
+
+    /// Reads the names out of the settings; an absent `public_urls` leaves profile `local` with loopback names.
+    pub fn from_settings(settings: &Settings) -> Self {
+        let origins = settings.public_urls.iter().map(Origin::as_str);
+        Self::new(origins, settings.profile == Profile::Local)
     }
 
     /// Returns the site that the request's `Host` names, or `None` where it is none of ours.
