@@ -186,13 +186,19 @@ async fn tls_verifies_the_authority_and_the_name_of_the_server() {
     assert!(matches!(wrong_name.primary().await, Err(Error::Unavailable(_))));
 }
 
+#[tokio::test]
+async fn verify_full_in_the_url_means_tls_and_the_systems_authorities_do_not_know_ours() {
+    let database = TestDatabase::new().await;
+    let wire = FaultProxy::with_tls(database.url(), certificates().server).await;
+    let store = store(&format!("{} sslmode=verify-full", wire.url_of("localhost")));
+    assert!(matches!(store.primary().await, Err(Error::Unavailable(_))));
+}
+
 #[test]
 fn options_that_cannot_work_say_which_setting_to_mend() {
     let unparseable = Store::new(options("postgres://user:secret@host:notaport/db")).unwrap_err();
     assert!(matches!(unparseable, OptionsError::Url));
     assert!(!unparseable.to_string().contains("secret"));
-    let untrusted = Store::new(options("postgres://user@host/db?sslmode=require")).unwrap_err();
-    assert!(matches!(untrusted, OptionsError::CaFileMissing));
     let absent =
         Options { ca_file: Some("/does/not/exist.pem".into()), ..options("postgres://user@host/db") };
     assert!(matches!(Store::new(absent).unwrap_err(), OptionsError::CaFile { .. }));

@@ -42,7 +42,8 @@ pub use error::Error;
 pub struct Options {
     /// A `postgres://` URL or a key=value connection string; never logged.
     pub url: String,
-    /// PEM file with the authorities that may sign the server's certificate; TLS is required when it is set.
+    /// PEM file with the authorities that may sign the server's certificate; TLS is required when it is set. Where
+    /// the URL asks for TLS without it, the system's authorities count.
     pub ca_file: Option<PathBuf>,
     /// Connections at most.
     pub pool_max: usize,
@@ -72,9 +73,11 @@ pub enum OptionsError {
         /// What is wrong with it.
         source: std::io::Error,
     },
-    /// The URL asks for TLS but names no authority to trust.
-    #[error("database_url asks for TLS (sslmode=require); set database_ca_file to the authority's PEM file")]
-    CaFileMissing,
+    /// The URL asks for TLS, and neither a file nor the system names an authority to trust.
+    #[error(
+        "database_url asks for TLS and this system trusts no authority; set database_ca_file to a PEM file"
+    )]
+    NoAuthority(#[source] std::io::Error),
 }
 
 /// A handle to the database. Clones share one pool.
@@ -142,7 +145,12 @@ impl Store {
 }
 
 fn manager(options: &Options) -> Result<Manager, OptionsError> {
-    let mut config: tokio_postgres::Config = options.url.parse().map_err(|_| OptionsError::Url)?;
+    // The driver knows neither of libpq's verifying modes; ours always verifies, so `require` says the same.
+    let url = options
+        .url
+        .replace("sslmode=verify-full", "sslmode=require")
+        .replace("sslmode=verify-ca", "sslmode=require");
+    let mut config: tokio_postgres::Config = url.parse().map_err(|_| OptionsError::Url)?;
     config
         .application_name("agent")
         .connect_timeout(options.connect_timeout)
@@ -156,14 +164,15 @@ fn manager(options: &Options) -> Result<Manager, OptionsError> {
             options.statement_timeout.as_millis()
         ));
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let Some(ca_file) = &options.ca_file else {
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(OptionsError::CaFileMissing);
+    let connector = match &options.ca_file {
+        Some(path) => {
+            tls::trusting_file(path).map_err(|source| OptionsError::CaFile { path: path.clone(), source })?
         }
-        return Ok(Manager::from_config(config, NoTls, recycling));
+        None if config.get_ssl_mode() == SslMode::Require => {
+            tls::trusting_system().map_err(OptionsError::NoAuthority)?
+        }
+        None => return Ok(Manager::from_config(config, NoTls, recycling)),
     };
     config.ssl_mode(SslMode::Require);
-    let connector =
-        tls::connector(ca_file).map_err(|source| OptionsError::CaFile { path: ca_file.clone(), source })?;
     Ok(Manager::from_config(config, connector, recycling))
 }
