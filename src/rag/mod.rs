@@ -4,3 +4,5 @@ pub mod chunk;
 pub mod citation;
 pub mod embed;
 pub mod extract;
+pub mod ingest;
+pub mod model;

@@ -11,7 +11,10 @@ use sha2::{Digest, Sha256};
 use super::{Error, Store};
 
 /// The migrations, oldest first; the position is the number.
-pub const MIGRATIONS: &[(&str, &str)] = &[("0001_initial", include_str!("migrations/0001_initial.sql"))];
+pub const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_initial", include_str!("migrations/0001_initial.sql")),
+    ("0002_documents", include_str!("migrations/0002_documents.sql")),
+];
 
 /// Any number that no other program uses on the same database.
 const LOCK: i64 = 0x6167_656e_745f_6d67;

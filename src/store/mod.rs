@@ -5,14 +5,20 @@
 //! the pool is small, and answers, embeddings and uploads take seconds.
 
 pub mod access;
+pub mod blob_removals;
+pub mod blobs;
 pub mod chats;
+pub mod chunks;
 pub mod client;
 pub mod cluster;
 pub mod collections;
+pub mod documents;
+pub mod embedding_model;
 mod error;
 pub mod generations;
 pub mod ids;
 pub mod invitations;
+pub mod jobs;
 pub mod journal;
 pub mod login_attempts;
 pub mod members;

@@ -1,3 +1,4 @@
 //! Logging, metrics and tracked tasks.
 
+pub mod chain;
 pub mod tasks;
