@@ -4,6 +4,7 @@
 mod cluster;
 mod config;
 mod embed;
+mod embed_install;
 mod process;
 mod store;
 mod support;

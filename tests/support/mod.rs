@@ -3,3 +3,4 @@
 pub mod fault_proxy;
 pub mod model;
 pub mod postgres;
+pub mod tiny_model;

@@ -1,13 +1,14 @@
 //! Sentence embeddings in process: a BERT encoder in pure Rust that reads the model's published files.
 //!
 //! A model directory holds `config.json`, `tokenizer.json` and `model.safetensors` as their authors publish them,
-//! and may hold `sentence_bert_config.json` and `1_Pooling/config.json`. This module owns its
+//! and may hold `sentence_bert_config.json` and `1_Pooling/config.json`; [`install`] fills it. This module owns its
 //! own threads and a bounded queue in front of them; it knows nothing of documents, chunks or the index.
 //!
 //! Reading order: [`settings`] (what the directory says), `tokenizer` (text to ids), `weights` (the file),
 //! `encoder` (ids to vectors), `queue` and `worker` (who computes when).
 
 mod encoder;
+pub mod install;
 mod kernels;
 mod queue;
 mod settings;
@@ -62,6 +63,28 @@ pub enum Error {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// What was to be installed is not a whole model, or not to be had.
+    #[error("cannot install a model from {}: {reason}; the installed model is unchanged", source_name.display())]
+    Source {
+        /// The directory, archive or URL.
+        source_name: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What was to be installed is another file than expected.
+    #[error("the SHA-256 is {found} where {expected} was expected; the installed model is unchanged")]
+    Digest {
+        /// In hex.
+        expected: String,
+        /// In hex, of the archive and of the weights.
+        found: String,
+    },
+    /// Another process installs a model in the same place.
+    #[error("another installation into {} is running; wait for its end", target.display())]
+    Installing {
+        /// The model directory.
+        target: PathBuf,
+    },
     /// Too much work is waiting; the same request may succeed later.
     #[error("the embedding queue is full: {limit} texts are waiting")]
     Busy {
@@ -81,6 +104,10 @@ impl Error {
 
     fn unusable(path: &Path, reason: impl Into<String>) -> Self {
         Self::Unusable { path: path.to_owned(), reason: reason.into() }
+    }
+
+    fn source(source: &Path, reason: impl Into<String>) -> Self {
+        Self::Source { source_name: source.to_owned(), reason: reason.into() }
     }
 
     fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {

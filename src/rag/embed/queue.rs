@@ -235,3 +235,91 @@ impl Request {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(count: usize) -> Vec<String> {
+        (0..count).map(|index| index.to_string()).collect()
+    }
+
+    fn push(
+        queue: &Queue,
+        count: usize,
+        priority: Priority,
+    ) -> Result<oneshot::Receiver<Vec<Vec<f32>>>, Error> {
+        let (sender, receiver) = oneshot::channel();
+        queue.push(texts(count), priority, Reply::Async(sender)).map(|()| receiver)
+    }
+
+    #[test]
+    fn vectors_come_back_together_and_in_order() {
+        let queue = Queue::default();
+        let mut receiver = push(&queue, 3, Priority::Passage).unwrap();
+        let mut items: Vec<Item> = (0..3).map(|_| queue.take(Priority::Passage).unwrap()).collect();
+        items.reverse();
+        for item in items {
+            assert!(receiver.try_recv().is_err());
+            let vector = vec![item.text().parse().unwrap()];
+            item.finish(vector);
+        }
+        assert_eq!(receiver.try_recv().unwrap(), [[0.0], [1.0], [2.0]]);
+    }
+
+    #[test]
+    fn queries_are_taken_before_passages() {
+        let queue = Queue::default();
+        let _passage = push(&queue, 1, Priority::Passage).unwrap();
+        let _query = push(&queue, 1, Priority::Query).unwrap();
+        assert_eq!(queue.wait().map(|(_, priority)| priority), Some(Priority::Query));
+        assert_eq!(queue.wait().map(|(_, priority)| priority), Some(Priority::Passage));
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_an_empty_one_takes_any_request() {
+        for (priority, limit) in
+            [(Priority::Query, QUERIES_WAITING_MAX), (Priority::Passage, PASSAGES_WAITING_MAX)]
+        {
+            let queue = Queue::default();
+            let _large = push(&queue, limit + 1, priority).unwrap();
+            assert!(matches!(push(&queue, 1, priority), Err(Error::Busy { limit: named }) if named == limit));
+            let _first = (queue.take(priority), queue.take(priority));
+            let _last = push(&queue, 1, priority).unwrap();
+            assert!(push(&queue, 1, priority).is_err());
+        }
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_forgotten() {
+        let queue = Queue::default();
+        let first = push(&queue, 2, Priority::Passage).unwrap();
+        let second = push(&queue, PASSAGES_WAITING_MAX - 2, Priority::Passage).unwrap();
+        assert!(push(&queue, 1, Priority::Passage).is_err());
+        drop(second);
+        let _third = push(&queue, 1, Priority::Passage).unwrap();
+        let taken = queue.take(Priority::Passage);
+        drop((first, taken));
+        assert_eq!(queue.take(Priority::Passage).map(|item| item.text().to_owned()), Some("0".to_owned()));
+        assert!(queue.take(Priority::Passage).is_none());
+        assert_eq!(lock(&queue.state).passages.waiting, 0);
+    }
+
+    #[test]
+    fn an_item_that_is_dropped_gives_its_request_up() {
+        let queue = Queue::default();
+        let mut receiver = push(&queue, 2, Priority::Passage).unwrap();
+        drop(queue.take(Priority::Passage));
+        assert!(matches!(receiver.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        assert!(queue.take(Priority::Passage).is_none());
+    }
+
+    #[test]
+    fn closing_gives_up_what_waits_and_ends_the_threads() {
+        let queue = Queue::default();
+        let mut receiver = push(&queue, 1, Priority::Passage).unwrap();
+        queue.close();
+        assert!(queue.wait().is_none());
+        assert!(matches!(receiver.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+    }
+}
