@@ -1,6 +1,10 @@
 //! The one integration binary: a module per topic, so that everything links once.
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
+mod app_auth;
+mod app_collections;
+mod app_errors;
+mod app_schema;
 mod cluster;
 mod config;
 mod embed;

@@ -20,6 +20,7 @@ mod members;
 pub mod page;
 pub mod passwords;
 pub mod request;
+pub mod schema;
 pub mod secrets;
 pub mod sites;
 pub mod throttle;
@@ -103,4 +104,5 @@ fn resources() -> OpenApiRouter<App> {
         .merge(invitations::routes())
         .merge(collections::routes())
         .merge(members::routes())
+        .merge(schema::routes())
 }

@@ -1,5 +1,6 @@
 //! Real parts that several topics share.
 
+pub mod api;
 pub mod fault_proxy;
 pub mod model;
 pub mod postgres;
