@@ -175,3 +175,18 @@ fn every_route_is_in_the_description() {
         }
     }
 }
+
+#[test]
+fn the_documentation_lists_exactly_the_endpoints_that_exist() {
+    let page = include_str!("../docs/api.md");
+    let mut documented: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(endpoint, _)| endpoint)
+        .collect();
+    let mut existing: Vec<String> =
+        endpoints().into_iter().map(|(method, path, _)| format!("{method} {path}")).collect();
+    documented.sort_unstable();
+    existing.sort_unstable();
+    assert_eq!(documented, existing);
+}
