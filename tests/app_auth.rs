@@ -226,6 +226,28 @@ async fn many_login_attempts_at_once_do_not_slip_past_the_limit() {
 }
 
 #[tokio::test]
+async fn more_logins_than_the_queue_holds_are_told_to_come_back_and_the_rest_of_the_api_goes_on() {
+    let api = TestApi::with(&[("password.hashing_queue_max", "2"), ("throttle.enabled", "false")]).await;
+    let mut ann = api.user("ann").await;
+    let logins =
+        (0..30).map(|_| {
+            let mut visitor = api.visitor();
+            async move {
+                visitor.post("/api/auth/login/", &json!({ "username": "ann", "password": PASSWORD })).await
+            }
+        });
+    let (answers, me) = tokio::join!(futures_util::future::join_all(logins), ann.get("/api/auth/me/"));
+    assert_eq!(me.status, StatusCode::OK);
+    let (logged_in, refused): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer.status == StatusCode::OK);
+    assert!(!logged_in.is_empty() && !refused.is_empty());
+    for answer in refused {
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.header("retry-after"), "2");
+    }
+}
+
+#[tokio::test]
 async fn a_token_is_shown_once_works_until_revoked_and_opens_no_other_door() {
     let api = TestApi::new().await;
     let mut ann = api.user("ann").await;

@@ -23,14 +23,14 @@ const NOT_JSON: [&str; 5] = ["/stream/", "/events/", "/content/", "/text/", "/do
 /// The outermost layer of the API.
 pub async fn edge(State(app): State<App>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
+    let uri = request.uri().clone();
     let request_id = request.headers().get("x-request-id").cloned();
     let mut response = match admit(&app, &request) {
         Ok(()) => next.run(request).await,
         Err(refused) => refused.into_response(),
     };
     if let Some(Failure(cause)) = response.extensions_mut().remove() {
-        log_failure(&response, &method, &path, request_id.as_ref(), &cause);
+        log_failure(&response, &method, uri.path(), request_id.as_ref(), &cause);
     }
     secure(response.headers_mut());
     response

@@ -2,6 +2,8 @@
 //!
 //! A collection that the caller is no member of does not exist for them: every statement here joins the membership.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -71,6 +73,10 @@ pub enum Outcome<T> {
     /// It would leave the collection without an owner.
     LastOwner,
 }
+
+/// How long the deletion of one collection may take. Its size has no limit, so the usual one of a statement would make a
+/// large collection impossible to delete.
+const DELETION_TIMEOUT: Duration = Duration::from_secs(60);
 
 const COLUMNS: &str = "c.id, c.name, m.role, c.created_at, c.updated_at,
     (select count(*) from documents d where d.collection_id = c.id) as document_count";
@@ -183,7 +189,8 @@ pub async fn rename(
 /// # Errors
 /// See [`Error`].
 pub async fn delete(client: &mut Client, caller: &Caller, id: CollectionId) -> Result<Outcome<()>, Error> {
-    let transaction = client.transaction().await?;
+    let mut transaction = client.transaction().await?;
+    transaction.set_statement_timeout(DELETION_TIMEOUT).await?;
     // An upload into the collection at this moment waits for the lock, and then finds no collection.
     if let Some(refused) = lock_as_owner(&transaction, caller, id).await? {
         return Ok(refused);

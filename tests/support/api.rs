@@ -59,7 +59,7 @@ impl TestApi {
         let app = App::new(Parts {
             sites: Sites::from_settings(&settings),
             throttles: Throttles::new(&settings.throttle, &settings.upload),
-            passwords: Passwords::start(1, 32).unwrap(),
+            passwords: Passwords::start(1, settings.password.hashing_queue_max).unwrap(),
             tasks: Tasks::new(),
             store,
             settings,
