@@ -3,12 +3,14 @@
 
 mod app_auth;
 mod app_collections;
+mod app_documents;
 mod app_errors;
 mod app_schema;
 mod cluster;
 mod config;
 mod embed;
 mod embed_install;
+mod ingest;
 mod process;
 mod store;
 mod support;

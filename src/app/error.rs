@@ -180,6 +180,16 @@ impl From<store::Error> for ApiError {
     }
 }
 
+impl From<store::blobs::Error> for ApiError {
+    fn from(error: store::blobs::Error) -> Self {
+        match error {
+            store::blobs::Error::Full(_) => Self::insufficient_storage().because(&error),
+            store::blobs::Error::Unavailable(_) => Self::unavailable(UNAVAILABLE_RETRY).because(&error),
+            store::blobs::Error::Missing { .. } => Self::internal(&error),
+        }
+    }
+}
+
 impl From<FieldErrors> for ApiError {
     fn from(errors: FieldErrors) -> Self {
         Self::new(StatusCode::BAD_REQUEST, Body::Fields(errors))

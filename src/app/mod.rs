@@ -12,6 +12,7 @@ pub mod body;
 mod collections;
 pub mod cookies;
 pub mod csrf;
+mod documents;
 pub mod edge;
 pub mod error;
 pub mod fields;
@@ -39,7 +40,10 @@ use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::config::Settings;
+use crate::rag::ingest::Ingest;
+use crate::rag::model::Model;
 use crate::store::Store;
+use crate::store::blobs::Blobs;
 use crate::telemetry::tasks::Tasks;
 use error::ApiError;
 use passwords::Passwords;
@@ -64,6 +68,12 @@ pub struct Parts {
     pub throttles: Throttles,
     /// The threads that hash passwords.
     pub passwords: Passwords,
+    /// Originals of documents.
+    pub blobs: Blobs,
+    /// The embedding model, once it may be used.
+    pub model: Arc<Model>,
+    /// What makes documents searchable.
+    pub ingest: Ingest,
 }
 
 impl App {
@@ -103,6 +113,7 @@ fn resources() -> OpenApiRouter<App> {
         .merge(tokens::routes())
         .merge(invitations::routes())
         .merge(collections::routes())
+        .merge(documents::routes())
         .merge(members::routes())
         .merge(schema::routes())
 }

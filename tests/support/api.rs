@@ -2,6 +2,7 @@
 //!
 //! Requests go through the whole router, without a socket: what the accept loop adds has tests of its own.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use agent::app::passwords::Passwords;
@@ -9,13 +10,19 @@ use agent::app::sites::Sites;
 use agent::app::throttle::Throttles;
 use agent::app::{self, App, Parts};
 use agent::config::Settings;
+use agent::rag::embed::Embedder;
+use agent::rag::ingest::{self, Ingest};
+use agent::rag::model::Model;
+use agent::store::blobs::Blobs;
 use agent::store::{Options, Store, migrate};
 use agent::telemetry::tasks::Tasks;
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::response::Response;
 use http::header::{CONTENT_TYPE, COOKIE, HOST, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use serde_json::Value;
+use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::postgres::TestDatabase;
@@ -30,6 +37,7 @@ pub struct TestApi {
     /// The routes.
     pub router: Router,
     database: Arc<TestDatabase>,
+    originals: Arc<TempDir>,
 }
 
 impl TestApi {
@@ -41,30 +49,55 @@ impl TestApi {
     /// Starts the API with some settings on an empty database.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         let database = Arc::new(TestDatabase::new().await);
-        let api = Self::on(database, settings);
+        let originals = Arc::new(tempfile::tempdir().unwrap());
+        let api = Self::on(database, originals, settings);
         migrate::migrate(&api.app.store).await.unwrap();
         api
     }
 
-    /// Starts another node on the same database.
+    /// Starts another node on the same database and originals.
     pub fn second_node(&self, settings: &[(&str, &str)]) -> Self {
-        Self::on(Arc::clone(&self.database), settings)
+        Self::on(Arc::clone(&self.database), Arc::clone(&self.originals), settings)
     }
 
-    fn on(database: Arc<TestDatabase>, settings: &[(&str, &str)]) -> Self {
+    /// Starts making documents searchable, with a model or by words only.
+    pub fn start_ingestion(&self, embedder: Option<Embedder>) {
+        let Parts { tasks, store, model, ingest, .. } = &*self.app;
+        tasks.spawn(Arc::clone(model).run(store.clone(), embedder, tasks.stopping().clone()));
+        ingest.start(tasks);
+    }
+
+    /// The folder that originals are in.
+    pub fn originals(&self) -> &Path {
+        self.originals.path()
+    }
+
+    fn on(database: Arc<TestDatabase>, originals: Arc<TempDir>, settings: &[(&str, &str)]) -> Self {
         let mut pairs = vec![("role", "app"), ("profile", "local")];
         pairs.extend_from_slice(settings);
         let settings = Arc::new(Settings::from_pairs(&pairs).unwrap_or_else(|problems| panic!("{problems}")));
         let store = Store::new(options(&settings, database.url())).unwrap();
+        let blobs = Blobs::open(originals.path()).unwrap();
+        let model = Arc::new(Model::default());
+        let ingest = Ingest::new(
+            store.clone(),
+            blobs.clone(),
+            Arc::clone(&model),
+            ingest::Options::of(&settings),
+            || {},
+        );
         let app = App::new(Parts {
             sites: Sites::from_settings(&settings),
             throttles: Throttles::new(&settings.throttle, &settings.upload),
             passwords: Passwords::start(1, settings.password.hashing_queue_max).unwrap(),
             tasks: Tasks::new(),
+            blobs,
+            model,
+            ingest,
             store,
             settings,
         });
-        Self { router: app::router(app.clone()), app, database }
+        Self { router: app::router(app.clone()), app, database, originals }
     }
 
     /// Returns somebody who has no account yet.
@@ -158,6 +191,21 @@ impl Browser {
         body: Body,
         content_type: Option<&str>,
     ) -> Answer {
+        let request = self.request(method, path, body, content_type);
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        self.keep_cookies(&parts.headers);
+        let body = axum::body::to_bytes(body, 64 * 1024 * 1024).await.unwrap();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// Asks for a path and returns the answer without reading it: for streams.
+    pub async fn open(&self, path: &str) -> Response {
+        let request = self.request(Method::GET, path, Body::empty(), None);
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    fn request(&self, method: Method, path: &str, body: Body, content_type: Option<&str>) -> Request<Body> {
         let mut request = Request::builder().method(method).uri(path).header(HOST, "localhost:8000");
         let cookies: Vec<String> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -174,11 +222,7 @@ impl Browser {
         for (name, value) in &self.headers {
             request.headers_mut().insert(name, value.clone());
         }
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        self.keep_cookies(&parts.headers);
-        let body = axum::body::to_bytes(body, 64 * 1024 * 1024).await.unwrap();
-        Answer { status: parts.status, headers: parts.headers, body }
+        request
     }
 
     fn keep_cookies(&mut self, headers: &HeaderMap) {

@@ -1,6 +1,7 @@
 //! Real parts that several topics share.
 
 pub mod api;
+pub mod documents;
 pub mod fault_proxy;
 pub mod model;
 pub mod postgres;

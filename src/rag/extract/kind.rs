@@ -34,7 +34,8 @@ pub fn of(text: &str, file_name: &str) -> Kind {
     if is_named_markdown {
         return Kind::Markdown;
     }
-    if starts_with_tag(start, FRAGMENT_STARTS) && text.contains("</") {
+    let is_named_html = matches!(extension.as_deref(), Some("html" | "htm" | "xhtml"));
+    if starts_with_tag(start, FRAGMENT_STARTS) && (is_named_html || text.contains("</")) {
         return Kind::Html;
     }
     if is_structured_as_markdown(text) { Kind::Markdown } else { Kind::Plain }

@@ -1,0 +1,83 @@
+//! Uploading documents and waiting for what becomes of them.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http::Method;
+use serde_json::Value;
+
+use super::api::{Answer, Browser, TestApi};
+
+/// Separates the fields of a form.
+pub const BOUNDARY: &str = "----a-test-boundary";
+
+/// A form that is sent as `multipart/form-data`.
+#[derive(Default)]
+pub struct Form(Vec<u8>);
+
+impl Form {
+    /// Adds a text field.
+    pub fn text(mut self, name: &str, value: &str) -> Self {
+        let head =
+            format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        self.0.extend_from_slice(head.as_bytes());
+        self
+    }
+
+    /// Adds a file field.
+    pub fn file(mut self, name: &str, file_name: &str, content: &[u8]) -> Self {
+        let head = format!(
+            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{file_name}\"\r\n\
+             Content-Type: text/plain\r\n\r\n"
+        );
+        self.0.extend_from_slice(head.as_bytes());
+        self.0.extend_from_slice(content);
+        self.0.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Returns the body without its end.
+    pub fn unfinished(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// Returns the whole body.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.0.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
+        self.0
+    }
+}
+
+/// Sends a form's body to `/api/documents/`.
+pub async fn submit(browser: &mut Browser, body: impl Into<Body>) -> Answer {
+    let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
+    browser.send(Method::POST, "/api/documents/", body.into(), Some(&content_type)).await
+}
+
+/// Uploads a file.
+pub async fn upload(browser: &mut Browser, file_name: &str, content: &[u8]) -> Answer {
+    submit(browser, Form::default().file("file", file_name, content).finish()).await
+}
+
+/// Uploads a file that must be accepted. Returns the document's id.
+pub async fn accepted(browser: &mut Browser, file_name: &str, content: &[u8]) -> String {
+    let answer = upload(browser, file_name, content).await;
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    answer.json()["id"].as_str().unwrap().to_owned()
+}
+
+/// Waits until a document is `ready` or `failed`. Returns it as the API shows it.
+pub async fn settled(api: &TestApi, browser: &mut Browser, id: &str) -> Value {
+    let mut changes = api.app.ingest.changes();
+    let wait = async {
+        loop {
+            changes.mark_unchanged();
+            let document = browser.get(&format!("/api/documents/{id}/")).await.json();
+            if document["status"] == "ready" || document["status"] == "failed" {
+                return document;
+            }
+            changes.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("every document is settled")
+}
