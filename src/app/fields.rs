@@ -12,6 +12,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor}
 use serde_json::value::RawValue;
 
 use super::error::{ApiError, FieldErrors};
+use super::json_error;
 
 /// A request body that knows how to read itself.
 pub trait Form: Sized {
@@ -59,7 +60,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// 400 with a parse error, or with the errors of all fields.
     pub fn parse<T: Form>(json: &'a [u8]) -> Result<T, ApiError> {
-        let parse = |error: serde_json::Error| ApiError::parse(format!("JSON parse error - {error}"));
+        let parse = |error: serde_json::Error| ApiError::parse(json_error::sentence(json, &error));
         let whole: &RawValue = serde_json::from_slice(json).map_err(parse)?;
         let mut errors = FieldErrors::default();
         let kind = python_type(whole);
@@ -156,8 +157,8 @@ impl<'a> Fields<'a> {
     /// Reads a boolean that may be absent.
     pub fn optional_boolean(&mut self, field: &'static str) -> Option<bool> {
         match self.present(field)?.get() {
-            "true" => Some(true),
-            "false" => Some(false),
+            "true" | "\"true\"" | "1" => Some(true),
+            "false" | "\"false\"" | "0" => Some(false),
             _ => {
                 self.error(field, "Must be a valid boolean.");
                 None
@@ -223,8 +224,13 @@ impl<'a> Fields<'a> {
             return None;
         }
         let ids: Vec<Option<T>> = items.iter().map(|item| serde_json::from_str(item.get()).ok()).collect();
-        let wrong = ids.iter().enumerate().filter(|(_, id)| id.is_none());
-        let wrong: Vec<_> = wrong.map(|(index, _)| (index, Cow::Borrowed("Must be a valid UUID."))).collect();
+        let wrong = ids.iter().zip(&items).enumerate().filter(|(_, (id, _))| id.is_none());
+        let wrong: Vec<_> = wrong
+            .map(|(index, (_, item))| match item.get() {
+                "null" => (index, Cow::Borrowed("This field may not be null.")),
+                _ => (index, Cow::Borrowed("Must be a valid UUID.")),
+            })
+            .collect();
         if !wrong.is_empty() {
             self.errors.push_items(field, wrong);
         }

@@ -17,6 +17,7 @@ pub mod edge;
 pub mod error;
 pub mod fields;
 mod invitations;
+mod json_error;
 mod members;
 pub mod page;
 pub mod passwords;
