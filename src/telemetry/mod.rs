@@ -1,4 +1,5 @@
 //! Logging, metrics and tracked tasks.
 
 pub mod chain;
+pub mod metrics;
 pub mod tasks;
