@@ -11,6 +11,8 @@ mod config;
 mod embed;
 mod embed_install;
 mod ingest;
+mod ops;
 mod process;
+mod server;
 mod store;
 mod support;

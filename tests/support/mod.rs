@@ -5,4 +5,5 @@ pub mod documents;
 pub mod fault_proxy;
 pub mod model;
 pub mod postgres;
+pub mod raw_http;
 pub mod tiny_model;

@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::postmaster::{Postmaster, Starter};
+use crate::telemetry::chain::chain;
 
 /// The wait before the first restart; each further one is twice as long.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
@@ -47,10 +48,7 @@ async fn restart(starter: &Starter, back_off: &mut Duration) -> Postmaster {
                 return postmaster;
             }
             Err(error) => {
-                log::error!(
-                    "cannot restart PostgreSQL, next try in {back_off:?}: {:#}",
-                    anyhow::Error::from(error)
-                );
+                log::error!("cannot restart PostgreSQL, next try in {back_off:?}: {}", chain(&error));
             }
         }
     }
