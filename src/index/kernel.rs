@@ -1,8 +1,8 @@
-//! Integer products of packed 4-bit rows with an 8-bit query: the loop in which a scan spends its time.
+//! Products of coded rows with a query: the loops in which a scan spends its time.
 //!
-//! A row is a run of 64-byte lines; byte `b` of line `l` holds dimension `128 l + b` in its low half and `128 l + 64 + b`
+//! A row of 4-bit numbers is a run of 64-byte lines; byte `b` of line `l` holds dimension `128 l + b` in its low half and `128 l + 64 + b`
 //! in its high half, each as an unsigned number 0 to 15. The query has the same order, one signed byte per dimension.
-//! All versions return the same integers, so results do not depend on the machine.
+//! All versions of a function return the same numbers, so results do not depend on the machine.
 
 /// 64 bytes that start on a cache line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,12 +16,29 @@ impl Line {
 /// Dimensions in one line of packed rows.
 pub(super) const LINE_DIMENSIONS: usize = 128;
 
+/// What is added to a code to store it without a sign.
+pub(super) const CODE_OFFSET: i32 = 1 << 23;
+
+/// One row's 24-bit codes: the top and the next 4 bits packed as above, then the two lower bytes in natural order.
+pub(super) struct Planes<'a> {
+    pub top: &'a [Line],
+    pub middle: &'a [Line],
+    pub second: &'a [Line],
+    pub last: &'a [Line],
+}
+
 /// The query's bytes for one line of a row.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct QueryLine {
     pub low: [i8; 64],
     pub high: [i8; 64],
+}
+
+/// Line, byte and shift of dimension `i` in a packed plane.
+pub(super) fn position(i: usize) -> (usize, usize, u32) {
+    let shift = if i % LINE_DIMENSIONS < 64 { 0 } else { 4 };
+    (i / LINE_DIMENSIONS, i % 64, shift)
 }
 
 /// Multiplies each row with the query: `dots[i] = row i · query`.
@@ -34,11 +51,7 @@ pub(super) fn dots(query: &[QueryLine], rows: &[Line], dots: &mut [i32]) {
     assert_eq!(rows.len(), query.len() * dots.len(), "rows, query and results must have matching lengths");
     #[cfg(target_arch = "x86_64")]
     {
-        // The answer of the macro is cached by the standard library: one atomic load.
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vnni")
-        {
+        if x86::has_avx512() {
             #[expect(unsafe_code, reason = "calls a kernel that needs CPU features")]
             // SAFETY: the features that the function needs were detected just above.
             return unsafe { x86::dots_avx512(query, rows, dots) };
@@ -50,6 +63,49 @@ pub(super) fn dots(query: &[QueryLine], rows: &[Line], dots: &mut [i32]) {
         }
     }
     dots_portable(query, rows, dots);
+}
+
+/// Multiplies a row's codes, offset taken off, with a query of 64 floats per line of `second`.
+///
+/// Every product is exact in 64 bits and they are added in a fixed order.
+pub(super) fn product(query: &[f32], row: &Planes<'_>) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if x86::has_avx512() {
+            #[expect(unsafe_code, reason = "calls a function that needs CPU features")]
+            // SAFETY: the features that the function needs were detected just above.
+            return unsafe { x86::product_avx512(query, row) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            #[expect(unsafe_code, reason = "calls a function that needs CPU features")]
+            // SAFETY: the feature that the function needs was detected just above.
+            return unsafe { x86::product_avx2(query, row) };
+        }
+    }
+    product_portable(query, row)
+}
+
+/// The one body of all versions: the compiler vectorises it for the features of its caller, and never reorders or
+/// contracts float operations.
+#[inline(always)]
+fn product_portable(query: &[f32], row: &Planes<'_>) -> f64 {
+    let mut lanes = [0.0_f64; 8];
+    for (part, query) in query.as_chunks::<64>().0.iter().enumerate() {
+        let (top, middle) = (&row.top[part / 2].0, &row.middle[part / 2].0);
+        let (second, last) = (&row.second[part].0, &row.last[part].0);
+        let shift = part % 2 * 4;
+        let mut codes = [0_i32; 64];
+        for b in 0..64 {
+            let high = (top[b] >> shift & 15) << 4 | (middle[b] >> shift & 15);
+            codes[b] = i32::from(high) << 16 | i32::from(second[b]) << 8 | i32::from(last[b]);
+        }
+        for (query, codes) in query.as_chunks::<8>().0.iter().zip(codes.as_chunks::<8>().0) {
+            for lane in 0..8 {
+                lanes[lane] += f64::from(query[lane]) * f64::from(codes[lane] - CODE_OFFSET);
+            }
+        }
+    }
+    lanes.iter().sum()
 }
 
 /// The definition that the other versions are tested against; the compiler vectorises it for NEON.
@@ -69,23 +125,72 @@ fn dots_portable(query: &[QueryLine], rows: &[Line], dots: &mut [i32]) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Line, QueryLine};
+    use super::{Line, Planes, QueryLine, product_portable};
+
+    /// Whether this CPU has what the AVX-512 versions need. The standard library keeps the answers.
+    pub fn has_avx512() -> bool {
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vnni")
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub fn product_avx512(query: &[f32], row: &Planes<'_>) -> f64 {
+        product_portable(query, row)
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub fn product_avx2(query: &[f32], row: &Planes<'_>) -> f64 {
+        product_portable(query, row)
+    }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     pub fn dots_avx512(query: &[QueryLine], rows: &[Line], dots: &mut [i32]) {
-        let mask = _mm512_set1_epi8(15);
-        for (row, dot) in rows.chunks_exact(query.len()).zip(dots) {
-            let (mut low_sum, mut high_sum) = (_mm512_setzero_si512(), _mm512_setzero_si512());
-            for (line, part) in row.iter().zip(query) {
-                let (bytes, low_query, high_query) =
-                    (load512(&line.0), load512(&part.low), load512(&part.high));
-                let low = _mm512_and_si512(bytes, mask);
-                let high = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), mask);
-                low_sum = _mm512_dpbusd_epi32(low_sum, low, low_query);
-                high_sum = _mm512_dpbusd_epi32(high_sum, high, high_query);
+        // Four rows share the query's registers and the additions across lanes.
+        let (fours, rest) = dots.as_chunks_mut::<4>();
+        let (rows, rest_rows) = rows.split_at(fours.len() * 4 * query.len());
+        for (rows, dots) in rows.chunks_exact(4 * query.len()).zip(fours) {
+            let mut sums = [_mm512_setzero_si512(); 4];
+            for (line, part) in query.iter().enumerate() {
+                let (low, high) = (load512(&part.low), load512(&part.high));
+                for (row, sum) in sums.iter_mut().enumerate() {
+                    *sum = add_line(*sum, &rows[row * query.len() + line], low, high);
+                }
             }
-            *dot = _mm512_reduce_add_epi32(_mm512_add_epi32(low_sum, high_sum));
+            *dots = add_lanes(sums);
         }
+        for (row, dot) in rest_rows.chunks_exact(query.len()).zip(rest) {
+            let mut sum = _mm512_setzero_si512();
+            for (line, part) in row.iter().zip(query) {
+                sum = add_line(sum, line, load512(&part.low), load512(&part.high));
+            }
+            *dot = _mm512_reduce_add_epi32(sum);
+        }
+    }
+
+    /// Adds the products of one line to 16 sums.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn add_line(sum: __m512i, line: &Line, low_query: __m512i, high_query: __m512i) -> __m512i {
+        let mask = _mm512_set1_epi8(15);
+        let bytes = load512(&line.0);
+        let low = _mm512_and_si512(bytes, mask);
+        let high = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), mask);
+        _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum, low, low_query), high, high_query)
+    }
+
+    /// Adds up the 16 lanes of each of four vectors.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn add_lanes(sums: [__m512i; 4]) -> [i32; 4] {
+        let [a, b, c, d] = sums
+            .map(|sum| _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum)));
+        let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+        let all = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+        [
+            _mm_extract_epi32::<0>(all),
+            _mm_extract_epi32::<1>(all),
+            _mm_extract_epi32::<2>(all),
+            _mm_extract_epi32::<3>(all),
+        ]
     }
 
     #[target_feature(enable = "avx2")]
@@ -135,7 +240,7 @@ mod x86 {
 
     #[cfg(test)]
     mod tests {
-        use super::super::dots_portable;
+        use super::super::{dots_portable, product};
         use super::*;
 
         /// Rows and a query that reach every extreme: largest halves, most negative query bytes.
@@ -172,11 +277,27 @@ mod x86 {
                     unsafe { dots_avx2(&query, &rows, &mut found) };
                     assert_eq!(found, expected);
                 }
-                if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vnni") {
-                    // SAFETY: the features were just detected; both imply avx512f.
+                if has_avx512() {
+                    // SAFETY: the features were just detected.
                     unsafe { dots_avx512(&query, &rows, &mut found) };
                     assert_eq!(found, expected);
                 }
+            }
+        }
+
+        #[test]
+        #[expect(unsafe_code, reason = "calls functions that need CPU features")]
+        fn every_version_returns_the_portable_versions_sum() {
+            let (_, rows) = extremes(3);
+            let row =
+                Planes { top: &rows[3..6], middle: &rows[6..9], second: &rows[9..15], last: &rows[15..21] };
+            let query: Vec<f32> = (0..384_u16).map(|i| (f32::from(i) - 200.0) / 777.0).collect();
+            let expected = product_portable(&query, &row);
+            assert_eq!(product(&query, &row).to_bits(), expected.to_bits());
+            if is_x86_feature_detected!("avx2") {
+                // SAFETY: the feature was just detected.
+                let found = unsafe { product_avx2(&query, &row) };
+                assert_eq!(found.to_bits(), expected.to_bits());
             }
         }
     }

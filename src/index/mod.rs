@@ -3,13 +3,14 @@
 //! Owns what a node needs to answer "which passages match", and returns ids only: text, membership and liveness are
 //! asked of the database by the caller, so a stale index costs recall and shows nothing it should not.
 //!
-//! One [`partition`] per collection holds immutable [`segment`]s; a search loads the partitions' current lists through
-//! atomic pointers and never waits for a writer. Vectors are scanned exactly ([`codes`], [`kernel`]), words are ranked by
-//! [`bm25`], both lists are joined by [`fusion`]. Every result is a function of the live documents alone, not of the
+//! One `partition` per collection holds immutable `segment`s; a search loads the partitions' current lists through
+//! atomic pointers and never waits for a writer. Vectors are scanned exactly (`codes`, `kernel`), words are ranked by
+//! `bm25`, both lists are joined by `fusion`. Every result is a function of the live documents alone, not of the
 //! history that brought them here, so nodes agree.
 
 mod best;
 mod bm25;
+mod coded_query;
 mod codes;
 mod fusion;
 mod kernel;
@@ -28,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use arc_swap::ArcSwap;
 
 use self::best::{Best, Candidate, Place};
-use self::codes::CodedQuery;
+use self::coded_query::{CodedQuery, unit};
 use self::partition::Partition;
 use self::segment::{Incoming, View};
 pub use self::types::{ChunkEntry, DocumentEntry, Error, Hit, K_MAX, Limits, Mode, Query, Stats};
@@ -174,20 +175,21 @@ impl Index {
         if query.k == 0 || query.k > K_MAX {
             return Err(Error::K(query.k));
         }
-        let vector = query.vector.map(|vector| codes::unit(vector, self.limits.dimension)).transpose()?;
+        let vector = query.vector.map(|vector| unit(vector, self.limits.dimension)).transpose()?;
         let published = self.published(access);
         let views: Vec<&View> = published.iter().flat_map(|views| views.iter()).collect();
-        let by_vector = |unit: &[f32], k| vector_search(&views, &CodedQuery::new(unit), k, query.documents);
+        let by_vector =
+            |vector: &[f32], k| vector_search(&views, &CodedQuery::new(vector), k, query.documents);
         let by_text = |text: &str, k| bm25::search(&views, text, k, query.documents);
         Ok(match (query.mode, vector, query.text) {
-            (Mode::Vector, Some(unit), _) => fusion::vector_hits(&views, &by_vector(&unit, query.k)),
+            (Mode::Vector, Some(vector), _) => fusion::vector_hits(&views, &by_vector(&vector, query.k)),
             (Mode::Vector, None, _) => return Err(Error::Missing("vector")),
             (Mode::Text, _, Some(text)) => fusion::text_hits(&views, &by_text(text, query.k)),
             (Mode::Text, _, None) => return Err(Error::Missing("text")),
             (Mode::Fusion, None, None) => return Err(Error::Missing("text or vector")),
             (Mode::Fusion, vector, text) => {
                 let depth = query.k.max(FUSION_DEPTH);
-                let by_vector = vector.map(|unit| by_vector(&unit, depth)).unwrap_or_default();
+                let by_vector = vector.map(|vector| by_vector(&vector, depth)).unwrap_or_default();
                 let by_text = text.map(|text| by_text(text, depth)).unwrap_or_default();
                 fusion::fuse(&views, &by_vector, &by_text, query.k)
             }
@@ -216,8 +218,7 @@ impl Index {
     /// Checks an entry's vectors and brings them to unit length.
     fn incoming(&self, entry: DocumentEntry) -> Result<Incoming, Error> {
         let chunks = entry.chunks.into_iter().map(|chunk| {
-            let vector =
-                chunk.vector.map(|vector| codes::unit(&vector, self.limits.dimension)).transpose()?;
+            let vector = chunk.vector.map(|vector| unit(&vector, self.limits.dimension)).transpose()?;
             Ok((chunk.id, chunk.text, vector))
         });
         Ok(Incoming { id: entry.document, chunks: chunks.collect::<Result<_, Error>>()? })
