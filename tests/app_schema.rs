@@ -181,7 +181,9 @@ fn the_documentation_lists_exactly_the_endpoints_that_exist() {
     let page = include_str!("../docs/api.md");
     let mut documented: Vec<&str> = page
         .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .filter_map(|line| {
+            line.strip_prefix("| `")?.split_once('`').filter(|(text, _)| text.contains(" /api"))
+        })
         .map(|(endpoint, _)| endpoint)
         .collect();
     let mut existing: Vec<String> =
@@ -189,4 +191,12 @@ fn the_documentation_lists_exactly_the_endpoints_that_exist() {
     documented.sort_unstable();
     existing.sort_unstable();
     assert_eq!(documented, existing);
+}
+
+#[test]
+fn the_documentation_lists_every_reason_of_a_failed_document() {
+    let page = include_str!("../docs/api.md");
+    for reason in agent::rag::extract::Reason::ALL {
+        assert!(page.contains(&format!("| `{reason}` |")), "{reason}");
+    }
 }
