@@ -194,7 +194,7 @@ async fn check_credentials(
     if app.throttles.is_enabled() {
         let limit = app.settings.throttle.login_per_minute;
         if let Attempt::TooMany(wait) = login_attempts::count(&mut client, username, address, limit).await? {
-            return Err(ApiError::throttled(wait));
+            return Err(app.throttles.refuse_login(wait));
         }
     }
     let found = users::credentials(&client, username).await?;

@@ -13,6 +13,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::oneshot;
 
 use super::error::ApiError;
+use crate::telemetry::metrics;
 
 /// Memory of one hash in KiB, passes over it, lanes: OWASP's recommendation for argon2id.
 const COST: (u32, u32, u32) = (19 * 1024, 2, 1);
@@ -91,7 +92,10 @@ impl Passwords {
     fn send(&self, job: Job) -> Result<(), Error> {
         match self.queue.try_send(job) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => Err(Error::Busy),
+            Err(TrySendError::Full(_)) => {
+                metrics::PASSWORDS_REFUSED.add(1);
+                Err(Error::Busy)
+            }
             Err(TrySendError::Disconnected(_)) => unreachable!("the threads live as long as this sender"),
         }
     }

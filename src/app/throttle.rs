@@ -14,12 +14,31 @@ use std::time::{Duration, Instant};
 use super::error::ApiError;
 use crate::config;
 use crate::store::ids::UserId;
+use crate::telemetry::metrics;
 
 /// Buckets that one map holds at most, about 5 MB; more callers than that within a minute share their luck.
 const BUCKETS_MAX: usize = 100_000;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
+
+/// What is limited; the order is [`metrics::THROTTLE_LIMITS`]'s.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    Anonymous,
+    User,
+    Chat,
+    Upload,
+    Login,
+}
+
+impl Limit {
+    /// Counts and words a refusal.
+    fn refuse(self, wait: Duration) -> ApiError {
+        metrics::REQUESTS_THROTTLED.at(self as usize).add(1);
+        ApiError::throttled(wait)
+    }
+}
 
 /// The limits of this node and who has used them up.
 #[derive(Debug)]
@@ -61,7 +80,7 @@ impl Throttles {
     /// 429.
     pub fn anonymous(&self, address: Option<IpAddr>) -> Result<(), ApiError> {
         match address {
-            Some(address) => self.take(&self.anonymous, subscriber(address)),
+            Some(address) => self.take(Limit::Anonymous, &self.anonymous, subscriber(address)),
             None => Ok(()),
         }
     }
@@ -71,7 +90,7 @@ impl Throttles {
     /// # Errors
     /// 429.
     pub fn user(&self, user: UserId) -> Result<(), ApiError> {
-        self.take(&self.user, user)
+        self.take(Limit::User, &self.user, user)
     }
 
     /// Counts a question of a user.
@@ -79,7 +98,7 @@ impl Throttles {
     /// # Errors
     /// 429.
     pub fn chat(&self, user: UserId) -> Result<(), ApiError> {
-        self.take(&self.chat, user)
+        self.take(Limit::Chat, &self.chat, user)
     }
 
     /// Counts an upload of a user.
@@ -87,15 +106,20 @@ impl Throttles {
     /// # Errors
     /// 429.
     pub fn upload(&self, user: UserId) -> Result<(), ApiError> {
-        self.take(&self.upload, user)
+        self.take(Limit::Upload, &self.upload, user)
     }
 
-    fn take<K: Hash + Eq>(&self, buckets: &Buckets<K>, key: K) -> Result<(), ApiError> {
+    /// Refuses a login that the database counted as one too many.
+    pub fn refuse_login(&self, wait: Duration) -> ApiError {
+        Limit::Login.refuse(wait)
+    }
+
+    fn take<K: Hash + Eq>(&self, limit: Limit, buckets: &Buckets<K>, key: K) -> Result<(), ApiError> {
         if !self.enabled {
             return Ok(());
         }
         let nodes = self.nodes.load(Ordering::Relaxed);
-        buckets.take(key, nodes, Instant::now()).map_err(ApiError::throttled)
+        buckets.take(key, nodes, Instant::now()).map_err(|wait| limit.refuse(wait))
     }
 }
 

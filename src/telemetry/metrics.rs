@@ -252,12 +252,19 @@ metrics! {
     REQUESTS_ABANDONED: Counter = "requests_abandoned_total";
     /// Panics in handlers, each answered with 500.
     PANICS: Counter = "panics_total";
+    /// Requests refused because somebody asked too often, by the limit that was hit.
+    REQUESTS_THROTTLED: Counters<5> = "requests_throttled_total" by "limit" in THROTTLE_LIMITS;
+    /// Passwords that were not looked at because the queue of the hashing threads was full.
+    PASSWORDS_REFUSED: Counter = "passwords_refused_total";
     /// Time from a request's head to its answer's head.
     REQUEST_DURATION: Timing = "request_duration_ms";
 }
 
 /// What a connection can be late with.
 pub const TIME_OUTS: [&str; 5] = ["idle", "head", "body", "write", "handshake"];
+
+/// The limits on how often somebody may ask.
+pub const THROTTLE_LIMITS: [&str; 5] = ["anonymous", "user", "chat", "upload", "login"];
 
 #[cfg(test)]
 mod tests {
