@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use agent::rag::extract::Reason;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -258,4 +259,13 @@ async fn events_of_another_node_show_within_seconds_and_nothing_is_missed_betwee
     assert!(!fresh.contains(&id));
     let back = events_until(&ann.with("last-event-id", &before), "snapshot").await;
     assert!(back.contains(&id) && back.contains("\"status\":\"ready\""));
+}
+
+#[test]
+fn every_reason_is_documented_and_no_other() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api.md")).unwrap();
+    let (_, table) = page.split_once("| `reason` |").unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let documented: Vec<&str> = rows.map(|row| row.split('`').nth(1).unwrap()).collect();
+    assert_eq!(documented, Reason::ALL.map(Reason::code));
 }

@@ -6,6 +6,7 @@ mod app_collections;
 mod app_documents;
 mod app_errors;
 mod app_schema;
+mod chunk;
 mod cluster;
 mod config;
 mod embed;
