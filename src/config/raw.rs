@@ -47,6 +47,7 @@ pub struct Raw {
     environment: BTreeMap<String, String>,
     /// Strongest last.
     files: Vec<(PathBuf, BTreeMap<String, String>)>,
+    assumed: BTreeMap<&'static str, &'static str>,
     problems: Vec<Problem>,
 }
 
@@ -65,6 +66,13 @@ impl Raw {
     pub fn from_memory(flags: Vec<Flag>, environment: &[(&str, &str)]) -> Self {
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Self { flags, environment: environment.collect(), ..Self::default() }
+    }
+
+    /// Gives a setting another default: what a command takes for granted where nothing says otherwise.
+    #[must_use]
+    pub fn assume(mut self, key: &'static str, text: &'static str) -> Self {
+        self.assumed.insert(key, text);
+        self
     }
 
     /// Adds the main file and those of the folder, as far as they exist.
@@ -118,8 +126,11 @@ impl Raw {
         if let Some(text) = self.variable(&name) {
             return Some((text, Source::Environment(name)));
         }
-        let (path, values) = self.files.iter().rev().find(|(_, values)| values.contains_key(key))?;
-        Some((values.get(key)?, Source::File(path.clone())))
+        let in_file = self.files.iter().rev().find_map(|(path, values)| Some((path, values.get(key)?)));
+        match in_file {
+            Some((path, text)) => Some((text, Source::File(path.clone()))),
+            None => Some((self.assumed.get(key)?, Source::Default)),
+        }
     }
 
     /// Returns an environment variable that is set and not empty.

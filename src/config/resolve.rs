@@ -1,5 +1,6 @@
 //! From text to [`Settings`]: one pass over the table that collects every problem.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use super::definition::{DefaultValue, Definition};
@@ -31,6 +32,24 @@ pub struct Resolved {
     pub effective: Vec<Effective>,
     /// Variables that look like settings and are none.
     pub warnings: Vec<Problem>,
+    /// What other programs' variables say.
+    pub surroundings: Surroundings,
+}
+
+/// Variables that are no settings of ours but say how this process was started.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// `$PATH`: where programs are looked for.
+    pub search_path: Option<OsString>,
+    /// `$NOTIFY_SOCKET`: where systemd wants to hear that the node is ready.
+    pub notify_socket: Option<String>,
+}
+
+impl Resolved {
+    /// Returns where the value of `key` came from.
+    pub fn source(&self, key: &str) -> Option<&Source> {
+        self.effective.iter().find(|effective| effective.key == key).map(|effective| &effective.source)
+    }
 }
 
 impl Settings {
@@ -47,7 +66,11 @@ impl Settings {
         }
         match settings {
             Some(settings) if reader.problems.is_empty() => {
-                Ok(Resolved { settings, effective: reader.effective, warnings })
+                let surroundings = Surroundings {
+                    search_path: raw.variable("PATH").map(OsString::from),
+                    notify_socket: raw.variable("NOTIFY_SOCKET").map(str::to_owned),
+                };
+                Ok(Resolved { settings, effective: reader.effective, warnings, surroundings })
             }
             _ => Err(Problems(reader.problems)),
         }

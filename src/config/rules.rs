@@ -7,7 +7,7 @@ use super::settings::Settings;
 use super::vocabulary::{DatabaseKind, Profile, Role};
 
 /// How long systemd waits for the process to stop before it kills it: the unit's `TimeoutStopSec`.
-pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(75);
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Adds what is wrong with the settings as a whole.
 pub(super) fn check(settings: &Settings, problems: &mut Vec<Problem>) {

@@ -54,7 +54,7 @@ settings! {
         description: "`url` where `database_url` is set, else `private`; aws `url`",
         compute: default_database,
     };
-    /// Certificates that vouch for the database server; off uses the system's.
+    /// PEM file with the authorities that may sign the database server's certificate. Where it is set, TLS is required.
     database_ca_file: Option<PathBuf> = Unset;
     /// Most connections to the database.
     database_pool_max: usize = Same("16"), "2" to "500";
@@ -107,6 +107,8 @@ settings! {
     head_timeout: Duration = Same("10s"), "100ms" to "10m";
     /// Longest pause between two parts of a request's body.
     body_timeout: Duration = Same("30s"), "100ms" to "10m";
+    /// Longest time that a client may accept no byte of an answer.
+    write_timeout: Duration = Same("60s"), "1s" to "1h";
     /// Most open connections; more wait in the kernel's queue.
     connections_max: usize = Same("10000"), "1" to "1000000";
     /// Largest head of a request.
