@@ -7,6 +7,7 @@ mod app_documents;
 mod app_errors;
 mod app_schema;
 mod chunk;
+mod cli;
 mod cluster;
 mod config;
 mod embed;

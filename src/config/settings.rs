@@ -47,9 +47,15 @@ settings! {
     public_urls: Vec<Origin> = Unset;
     /// Networks whose X-Forwarded-For is believed.
     trusted_proxies: Vec<Cidr> = Same("127.0.0.0/8,::1/128");
-    /// URL of the Postgres server, postgres://user:password@host/name?sslmode=verify-full.
+    /// Directory of uploaded originals, a path or file:// URL.
+    blobs: BlobDirectory = Derived { description: "`blobs` in `data_dir`; aws must set it", compute: default_blobs };
+    /// Who may make an account.
+    registration: Registration = ByProfile { local: "open", aws: "closed" };
+    /// How long a login lasts.
+    session_age: Duration = Same("14d"), "1m" to "365d";
+    /// URL of the Postgres server: `postgres://user:password@host/name?sslmode=verify-full`.
     database_url: Option<Secret> = Unset;
-    /// Whose Postgres holds the data: private is the agent's own, made from the installed binaries in data_dir.
+    /// Whose Postgres holds the data: private is the agent's own, made from the installed binaries in `data_dir`.
     database: DatabaseKind = Derived {
         description: "`url` where `database_url` is set, else `private`; aws `url`",
         compute: default_database,
@@ -72,12 +78,6 @@ settings! {
     database_tcp_user_timeout: Duration = Same("5s"), "1s" to "5m";
     /// Directory of initdb and postgres; off searches the usual places.
     postgres_bin_dir: Option<PathBuf> = Unset;
-    /// Directory of uploaded originals, a path or file:// URL.
-    blobs: BlobDirectory = Derived { description: "`blobs` in `data_dir`; aws must set it", compute: default_blobs };
-    /// Who may make an account.
-    registration: Registration = ByProfile { local: "open", aws: "closed" };
-    /// How long a login lasts.
-    session_age: Duration = Same("14d"), "1m" to "365d";
     sections {
         /// Limits and timers of the traffic listener.
         server: Server;
@@ -113,7 +113,7 @@ settings! {
     connections_max: usize = Same("10000"), "1" to "1000000";
     /// Largest head of a request.
     head_bytes_max: ByteSize = Same("64KiB"), "8KiB" to "1MiB";
-    /// Certificate chain in PEM; with server.tls_key_file the API is served over TLS.
+    /// Certificate chain in PEM; with `server.tls_key_file` the API is served over TLS.
     tls_cert_file: Option<PathBuf> = Unset;
     /// Private key in PEM.
     tls_key_file: Option<PathBuf> = Unset;

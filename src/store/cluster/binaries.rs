@@ -121,7 +121,7 @@ pub(super) fn command(
         env: [("PATH", "/usr/bin:/bin"), ("LC_ALL", "C.UTF-8"), ("TZ", "UTC")]
             .map(|(name, value)| (name.into(), value.into()))
             .to_vec(),
-        current_dir: layout.base.clone(),
+        current_dir: if layout.base.is_dir() { layout.base.clone() } else { PathBuf::from("/") },
         user: layout.user,
         // A fast shutdown: roll back, flush, end. SIGTERM would wait for clients, which by then nobody answers.
         death_signal: Signal::SIGINT,

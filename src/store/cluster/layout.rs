@@ -25,7 +25,8 @@ pub(super) struct Layout {
     pub socket_dir: PathBuf,
     /// The user to become, where the agent runs as root.
     pub user: Option<(Uid, Gid)>,
-    _lock: Arc<File>,
+    /// Absent where nobody is going to start anything.
+    _lock: Option<Arc<File>>,
 }
 
 impl Layout {
@@ -42,7 +43,20 @@ impl Layout {
         let lock = lock(&base)?;
         let socket_dir = socket_dir(&base);
         make_private(&socket_dir, user)?;
-        Ok(Self { data: base.join("data"), base, socket_dir, user, _lock: Arc::new(lock) })
+        Ok(Self { data: base.join("data"), base, socket_dir, user, _lock: Some(Arc::new(lock)) })
+    }
+
+    /// Returns where things are under `data_dir`, without making or locking any.
+    pub fn look(data_dir: &Path) -> Self {
+        let data_dir = fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+        let base = data_dir.join("postgres");
+        Self { data: base.join("data"), socket_dir: socket_dir(&base), base, user: None, _lock: None }
+    }
+
+    /// Tells whether an agent holds the lock.
+    pub fn is_in_use(&self) -> bool {
+        let file = File::options().write(true).open(self.base.join("lock"));
+        file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
     }
 
     /// Returns the major version that made the data directory, or `None` where there is none yet.

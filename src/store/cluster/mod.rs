@@ -119,7 +119,7 @@ impl Cluster {
 
     /// Returns the URL of `database` in this cluster; the name consists of letters, digits and underscores.
     pub fn connection_string_to(&self, database: &str) -> String {
-        format!("postgresql://{NAME}@{}:{PORT}/{database}", percent_encoded(&self.layout.socket_dir))
+        url(&self.layout, database)
     }
 
     /// Stops Postgres: open transactions are rolled back, the rest is flushed. One that does not end in time is stopped
@@ -135,6 +135,26 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.supervisor.stopping().cancel();
     }
+}
+
+/// Returns the URL of the cluster under `data_dir` while a running agent holds it, so that a command can share it.
+pub fn url_in_use(data_dir: &Path) -> Option<String> {
+    let layout = Layout::look(data_dir);
+    layout.is_in_use().then(|| url(&layout, NAME))
+}
+
+/// Finds the programs that a start would use, without making anything: their folder and major version.
+///
+/// # Errors
+/// Those of [`Cluster::start`] that are about the programs.
+pub async fn find_programs(options: &Options, spawner: &Spawner) -> Result<(PathBuf, u32), Error> {
+    let layout = Layout::look(&options.data_dir);
+    let binaries = binaries::find(options, layout.version()?, &layout, spawner).await?;
+    Ok((binaries.dir, binaries.major))
+}
+
+fn url(layout: &Layout, database: &str) -> String {
+    format!("postgresql://{NAME}@{}:{PORT}/{database}", percent_encoded(&layout.socket_dir))
 }
 
 /// Writes a path as the host part of a URL.

@@ -1,0 +1,114 @@
+//! Role app on this node: the parts of the API put together, started, and stopped.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use uuid::Uuid;
+
+use super::Error;
+use crate::app::passwords::Passwords;
+use crate::app::sites::Sites;
+use crate::app::throttle::Throttles;
+use crate::app::{self, App, Parts, upkeep};
+use crate::config::Settings;
+use crate::rag::embed::{self, Embedder};
+use crate::rag::ingest::{self, Ingest};
+use crate::rag::model::Model;
+use crate::server::Readiness;
+use crate::store::Store;
+use crate::store::blobs::Blobs;
+use crate::store::nodes::Node;
+use crate::telemetry::tasks::Tasks;
+
+/// The role as the database and the metrics name it.
+const ROLE: &str = "app";
+
+/// The running role.
+pub(super) struct RoleApp {
+    app: App,
+    tasks: Tasks,
+}
+
+impl RoleApp {
+    /// Loads the embedding model, if there is a usable one. Without it the node serves search by words.
+    pub async fn load_model(settings: &Settings) -> Option<Embedder> {
+        let (directory, threads) = (settings.model.dir.clone(), settings.model.threads);
+        let loaded = tokio::task::spawn_blocking(move || Embedder::load(&directory, threads)).await;
+        match loaded {
+            Ok(Ok(embedder)) => Some(embedder),
+            Ok(Err(error @ embed::Error::Missing { .. })) => {
+                log::info!("{error}; search is by words only");
+                None
+            }
+            Ok(Err(error)) => {
+                log::error!("search is by words only: {:#}", anyhow::Error::from(error));
+                None
+            }
+            Err(_) => {
+                log::error!("search is by words only: loading the embedding model has panicked");
+                None
+            }
+        }
+    }
+
+    /// Puts the role together on a database that has this version's schema, and starts its tasks.
+    ///
+    /// # Errors
+    /// This machine refuses a thread, or the directory of originals.
+    pub async fn start(
+        settings: &Arc<Settings>,
+        store: Store,
+        embedder: Option<Embedder>,
+        address: SocketAddr,
+        readiness: &Readiness,
+    ) -> Result<Self, Error> {
+        let tasks = Tasks::new();
+        let blobs = Blobs::open(settings.blobs.path()).with_context(|| {
+            format!("cannot use {} (blobs, AGENT_BLOBS)", settings.blobs.path().display())
+        })?;
+        let passwords =
+            Passwords::start(settings.password.hashing_threads, settings.password.hashing_queue_max)
+                .context("cannot start the threads that hash passwords")?;
+        let described =
+            embedder.as_ref().map_or_else(|| "none".to_owned(), |model| model.identity().name.clone());
+        readiness.report("model", described);
+        let model = Arc::new(Model::default());
+        tasks.spawn(Arc::clone(&model).run(store.clone(), embedder, tasks.stopping().clone()));
+        let ingest = Ingest::new(
+            store.clone(),
+            blobs.clone(),
+            Arc::clone(&model),
+            ingest::Options::of(settings),
+            || {},
+        );
+        ingest.start(&tasks);
+        let app = App::new(Parts {
+            settings: Arc::clone(settings),
+            store,
+            tasks: tasks.clone(),
+            sites: Sites::from_settings(settings),
+            throttles: Throttles::new(&settings.throttle, &settings.upload),
+            passwords,
+            blobs,
+            model,
+            ingest,
+        });
+        let version = env!("CARGO_PKG_VERSION");
+        let node = Node { id: Uuid::now_v7(), role: ROLE, address: address.to_string(), version };
+        tasks.spawn(upkeep::run(app.clone(), node));
+        Ok(Self { app, tasks })
+    }
+
+    /// Returns the API.
+    pub fn router(&self) -> Router {
+        app::router(self.app.clone())
+    }
+
+    /// Tells every task to finish what it holds and waits at most `deadline`. Returns how many did not make it.
+    pub async fn stop(self, deadline: Duration) -> usize {
+        self.tasks.stop(deadline).await
+    }
+}
