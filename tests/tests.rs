@@ -12,6 +12,7 @@ mod cluster;
 mod config;
 mod embed;
 mod embed_install;
+mod house;
 mod ingest;
 mod ops;
 mod process;
