@@ -7,10 +7,9 @@
 
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB};
 use rten_simd::SimdOp;
-use rten_vecmath::Softmax;
 
 use super::Error;
-use super::kernels::{AddNorm, BiasGelu, Linear, Norm, NormRows, multiply, view};
+use super::kernels::{AddNorm, BiasGelu, Linear, Norm, NormRows, Softmax, multiply, view};
 use super::settings::{Pooling, Settings};
 use super::weights::Weights;
 
@@ -184,9 +183,7 @@ impl Encoder {
         let queries = GemmInputA::Unpacked(view(queries, [count, size], [stride, 1]));
         let keys = GemmInputB::Unpacked(view(keys, [size, count], [1, stride]));
         multiply(&scratch.gemm, queries, keys, &mut scratch.scores);
-        for row in scratch.scores.chunks_exact_mut(count) {
-            Softmax::new_mut(row).dispatch();
-        }
+        Softmax { rows: &mut scratch.scores, width: count }.dispatch();
         let scores = GemmInputA::Unpacked(view(&scratch.scores, [count, count], [count, 1]));
         let values = GemmInputB::Unpacked(view(values, [count, size], [stride, 1]));
         multiply(&scratch.gemm, scores, values, &mut scratch.head);

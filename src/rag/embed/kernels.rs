@@ -1,14 +1,15 @@
 //! The encoder's arithmetic on rows of numbers: matrix products with prepacked weights, and the passes between them.
 //!
 //! Matrix products are `rten-gemm`'s; the passes are written once over `rten-simd` and run with the widest
-//! instructions that the machine has.
+//! instructions that the machine has. Everything in a pass is inlined by force: what is not would be compiled for the
+//! oldest machine. That is why `rten-vecmath`'s own sums and softmax are not used here.
 
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_simd::functional::simd_map;
 use rten_simd::ops::{BitOps, NumOps};
-use rten_simd::{Isa, SimdIterable, SimdOp, SimdUnaryOp};
+use rten_simd::{Isa, Simd, SimdIterable, SimdOp, SimdUnaryOp};
 use rten_tensor::NdTensorView;
-use rten_vecmath::{Gelu, Normalize, NormalizeOptions, Sum, SumSquareSub};
+use rten_vecmath::{Exp, Gelu, Normalize, NormalizeOptions};
 
 const SHAPES: &str = "shapes were checked when the weights were read";
 
@@ -127,12 +128,64 @@ impl SimdOp for NormRows<'_> {
     }
 }
 
+/// Turns every row of `width` scores into weights that sum to one.
+pub struct Softmax<'a> {
+    pub rows: &'a mut [f32],
+    pub width: usize,
+}
+
+impl SimdOp for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let ops = isa.f32();
+        for row in self.rows.chunks_exact_mut(self.width) {
+            let largest = reduce(
+                isa,
+                row,
+                ops.splat(f32::MIN),
+                #[inline(always)]
+                |largest, x| ops.max(largest, x),
+            );
+            let largest = largest.to_array().into_iter().fold(f32::MIN, f32::max);
+            // Without the largest taken off, a large score would overflow.
+            let largest = ops.splat(largest);
+            simd_map(
+                ops,
+                &mut *row,
+                #[inline(always)]
+                |x| Exp::apply(isa, ops.sub(x, largest)),
+            );
+            let share = ops.splat(sum(isa, row).recip());
+            simd_map(
+                ops,
+                &mut *row,
+                #[inline(always)]
+                |x| ops.mul(x, share),
+            );
+        }
+    }
+}
+
 #[inline(always)]
 #[expect(clippy::cast_precision_loss, reason = "a row has far fewer than 2^24 numbers")]
 fn normalize<I: Isa>(isa: I, row: &mut [f32], norm: &Norm) {
+    let ops = isa.f32();
     let count = row.len() as f32;
-    let mean = Sum::new(row).eval(isa) / count;
-    let variance = SumSquareSub::new(row, mean).eval(isa) / count;
+    let mean = sum(isa, row) / count;
+    let mean_everywhere = ops.splat(mean);
+    let squares = reduce(
+        isa,
+        row,
+        ops.zero(),
+        #[inline(always)]
+        |total, x| {
+            let distance = ops.sub(x, mean_everywhere);
+            ops.mul_add(distance, distance, total)
+        },
+    );
+    let variance = squares.to_array().into_iter().sum::<f32>() / count;
     let options = NormalizeOptions {
         pre_scale_bias: mean,
         scale: (variance + norm.epsilon).sqrt().recip(),
@@ -141,4 +194,117 @@ fn normalize<I: Isa>(isa: I, row: &mut [f32], norm: &Norm) {
         ..NormalizeOptions::default()
     };
     Normalize::new_mut(row, options).eval(isa);
+}
+
+#[inline(always)]
+fn sum<I: Isa>(isa: I, row: &[f32]) -> f32 {
+    let ops = isa.f32();
+    let lanes = reduce(
+        isa,
+        row,
+        ops.zero(),
+        #[inline(always)]
+        |total, x| ops.add(total, x),
+    );
+    lanes.to_array().into_iter().sum()
+}
+
+/// Folds a row lane by lane.
+#[inline(always)]
+fn reduce<I: Isa>(
+    isa: I,
+    row: &[f32],
+    start: I::F32,
+    mut step: impl FnMut(I::F32, I::F32) -> I::F32,
+) -> I::F32 {
+    let ops = isa.f32();
+    let mut lanes = start;
+    let mut chunks = row.chunks_exact(ops.len());
+    for chunk in &mut chunks {
+        lanes = step(lanes, ops.load(chunk));
+    }
+    if !chunks.remainder().is_empty() {
+        let (x, is_in_row) = ops.load_pad(chunks.remainder());
+        lanes = ops.select(step(lanes, x), lanes, is_in_row);
+    }
+    lanes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Odd widths have lanes outside of the row.
+    const WIDTHS: [usize; 6] = [1, 7, 16, 33, 64, 100];
+
+    fn rows(width: usize) -> Vec<f32> {
+        (0..3 * width).map(|index| ((index * 37 % 101) as f32 - 50.0) / 7.0).collect()
+    }
+
+    fn assert_close(found: &[f32], expected: &[f64]) {
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((f64::from(*found) - expected).abs() < 1e-4, "{found} is not {expected}");
+        }
+    }
+
+    #[test]
+    fn softmax_weights_are_shares_of_the_exponentials() {
+        for width in WIDTHS {
+            let mut weights = rows(width);
+            let expected: Vec<f64> = weights
+                .chunks(width)
+                .flat_map(|row| {
+                    let total: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+                    row.iter().map(move |&x| f64::from(x).exp() / total)
+                })
+                .collect();
+            Softmax { rows: &mut weights, width }.dispatch();
+            assert_close(&weights, &expected);
+        }
+    }
+
+    #[test]
+    fn softmax_takes_scores_whose_exponentials_overflow() {
+        let mut row = [1e4, 1e4, -1e4];
+        Softmax { rows: &mut row, width: 3 }.dispatch();
+        assert_close(&row, &[0.5, 0.5, 0.0]);
+    }
+
+    #[test]
+    fn add_norm_adds_both_and_normalises() {
+        // One number alone has no variance, and rounding decides its sign.
+        for width in WIDTHS.into_iter().skip(1) {
+            let (state, changes) = (rows(width), rows(width).into_iter().rev().collect::<Vec<f32>>());
+            let bias: Vec<f32> = (0..width).map(|index| index as f32 / 10.0).collect();
+            let norm =
+                Norm { scale: bias.iter().map(|x| x + 1.0).collect(), shift: bias.clone(), epsilon: 1e-12 };
+            let sums: Vec<f64> = (0..state.len())
+                .map(|index| f64::from(state[index] + changes[index] + bias[index % width]))
+                .collect();
+            let expected: Vec<f64> = sums
+                .chunks(width)
+                .flat_map(|row| {
+                    let mean = row.iter().sum::<f64>() / width as f64;
+                    let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
+                    let (bias, deviation) = (bias.clone(), (variance + 1e-12).sqrt());
+                    row.iter().zip(bias).map(move |(x, bias)| {
+                        let bias = f64::from(bias);
+                        (x - mean) / deviation * (bias + 1.0) + bias
+                    })
+                })
+                .collect();
+            let mut found = state;
+            AddNorm { rows: &mut found, changes: &changes, bias: &bias, norm: &norm }.dispatch();
+            assert_close(&found, &expected);
+        }
+    }
+
+    #[test]
+    fn gelu_is_taken_of_the_biased_rows() {
+        let mut rows = [-1.5_f32, 0.0, 0.5, 2.0];
+        BiasGelu { rows: &mut rows, bias: &[0.5, 1.0] }.dispatch();
+        // x/2 (1 + erf(x/sqrt 2)) of -1, 1, 1 and 3.
+        assert_close(&rows, &[-0.158_655_25, 0.841_344_75, 0.841_344_75, 2.995_950_3]);
+    }
 }
