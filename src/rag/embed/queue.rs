@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::Error;
+use super::{Backlog, Error};
 
 /// Queries that may wait, in texts; at about 5 ms each the last one waits under a second on one thread.
 const QUERIES_WAITING_MAX: usize = 128;
@@ -102,6 +102,7 @@ pub struct Queue {
 struct State {
     queries: Lane,
     passages: Lane,
+    refused_count: u64,
     closed: bool,
 }
 
@@ -129,6 +130,7 @@ impl Queue {
             lane.forget_abandoned();
         }
         if lane.waiting > 0 && lane.waiting + texts.len() > limit {
+            state.refused_count += 1;
             return Err(Error::Busy { limit });
         }
         self.add(state, texts, priority, reply);
@@ -171,6 +173,16 @@ impl Queue {
     /// Takes a text of this priority if one waits.
     pub fn take(&self, priority: Priority) -> Option<Item> {
         lock(&self.state).lane(priority).take()
+    }
+
+    /// Returns what waits and what was refused.
+    pub fn backlog(&self) -> Backlog {
+        let state = lock(&self.state);
+        Backlog {
+            queries_waiting: state.queries.waiting,
+            passages_waiting: state.passages.waiting,
+            refused_count: state.refused_count,
+        }
     }
 
     /// Ends the threads that wait here. What is still queued is given up.
@@ -284,6 +296,9 @@ mod tests {
             let queue = Queue::default();
             let _large = push(&queue, limit + 1, priority).unwrap();
             assert!(matches!(push(&queue, 1, priority), Err(Error::Busy { limit: named }) if named == limit));
+            let backlog = queue.backlog();
+            assert_eq!(backlog.queries_waiting + backlog.passages_waiting, limit + 1);
+            assert_eq!(backlog.refused_count, 1);
             let _first = (queue.take(priority), queue.take(priority));
             let _last = push(&queue, 1, priority).unwrap();
             assert!(push(&queue, 1, priority).is_err());
@@ -302,7 +317,7 @@ mod tests {
         drop((first, taken));
         assert_eq!(queue.take(Priority::Passage).map(|item| item.text().to_owned()), Some("0".to_owned()));
         assert!(queue.take(Priority::Passage).is_none());
-        assert_eq!(lock(&queue.state).passages.waiting, 0);
+        assert_eq!(queue.backlog().passages_waiting, 0);
     }
 
     #[test]

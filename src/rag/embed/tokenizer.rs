@@ -246,3 +246,79 @@ fn is_chinese(c: char) -> bool {
         0x4E00..=0x9FFF | 0x3400..=0x4DBF | 0x20000..=0x2A6DF | 0x2A700..=0x2B73F | 0x2B740..=0x2B81F
         | 0x2B920..=0x2CEAF | 0xF900..=0xFAFF | 0x2F800..=0x2FA1F)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Ids are positions in this list.
+    const PIECES: [&str; 13] = [
+        "[UNK]", "[CLS]", "[SEP]", "new", "##s", "##pa", "##per", ".", "creme", "\u{4eac}", "\u{90fd}", "$",
+        "a",
+    ];
+
+    fn tokenizer(window: usize) -> Tokenizer {
+        let vocabulary: serde_json::Value =
+            PIECES.iter().enumerate().map(|(id, piece)| ((*piece).to_owned(), json!(id))).collect();
+        let file = json!({
+            "normalizer": { "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                "strip_accents": null, "lowercase": true },
+            "pre_tokenizer": { "type": "BertPreTokenizer" },
+            "model": { "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 12, "vocab": vocabulary },
+        });
+        Tokenizer::new(serde_json::from_value(file).unwrap(), PIECES.len(), window).ok().unwrap()
+    }
+
+    fn ids(text: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        tokenizer(16).encode(text, &mut ids);
+        assert_eq!((ids.first(), ids.last()), (Some(&1), Some(&2)));
+        assert_eq!(tokenizer(16).count(text), ids.len() - 2);
+        ids[1..ids.len() - 1].to_vec()
+    }
+
+    #[test]
+    fn words_are_split_into_the_longest_pieces() {
+        assert_eq!(ids("News newspaper"), [3, 4, 3, 4, 5, 6]);
+        assert_eq!(ids(""), [] as [u32; 0]);
+    }
+
+    #[test]
+    fn a_word_that_no_pieces_make_up_is_one_unknown() {
+        assert_eq!(ids("newsx new"), [0, 3]);
+        assert_eq!(ids("s"), [0]);
+    }
+
+    #[test]
+    fn a_word_is_unknown_beyond_its_longest_length() {
+        assert_eq!(ids("newssssssss."), [3, 4, 4, 4, 4, 4, 4, 4, 4, 7]);
+        assert_eq!(ids("newsssssssss"), [3, 4, 4, 4, 4, 4, 4, 4, 4, 4]);
+        assert_eq!(ids("newssssssssss a"), [0, 12]);
+    }
+
+    #[test]
+    fn punctuation_and_ideographs_stand_alone() {
+        assert_eq!(ids("new.a..$a"), [3, 7, 12, 7, 7, 11, 12]);
+        assert_eq!(ids("a\u{4eac}\u{90fd}new"), [12, 9, 10, 3]);
+    }
+
+    #[test]
+    fn accents_case_and_control_characters_do_not_count() {
+        assert_eq!(ids("Cr\u{e8}me CRE\u{300}ME c\u{0}r\u{200b}e\u{fffd}me"), [8, 8, 8]);
+        assert_eq!(ids("new\u{a0}a\u{3000}a\ta\u{2028}a"), [3, 12, 12, 12, 12]);
+    }
+
+    #[test]
+    fn a_text_is_cut_at_the_window_and_counted_beyond() {
+        for (text, expected) in [("a a", 4), ("a a a", 5), ("a a a a", 5), ("new newspaper", 5)] {
+            let mut ids = vec![9; 3];
+            tokenizer(5).encode(text, &mut ids);
+            assert_eq!((ids.len() - 3, ids.last()), (expected, Some(&2)), "{text}");
+        }
+        assert_eq!(tokenizer(5).count("a a a a"), 4);
+        assert_eq!(tokenizer(5).window(), 3);
+    }
+}

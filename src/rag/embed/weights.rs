@@ -91,12 +91,12 @@ impl Weights {
         if tensor.shape != shape {
             return Err(format!("{name} has shape {:?}, {shape:?} was expected", tensor.shape));
         }
-        let count: usize = shape.iter().product();
         let (start, end) = tensor.data_offsets;
-        if end > self.data_bytes || end.checked_sub(start) != Some(count as u64 * 4) {
+        let bytes = shape.iter().try_fold(4_u64, |bytes, &size| bytes.checked_mul(size as u64));
+        if end > self.data_bytes || bytes.is_none() || end.checked_sub(start) != bytes {
             return Err(format!("{name} is cut off"));
         }
-        Ok((self.data_start + start, count))
+        Ok((self.data_start + start, shape.iter().product()))
     }
 
     /// Hashes the whole file.

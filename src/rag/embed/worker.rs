@@ -52,18 +52,19 @@ impl Model {
     }
 }
 
-/// Starts `count` threads that serve `queue` until it is closed.
+/// Starts `count` threads that serve `queue` until it is closed; none stay if one cannot be started.
 pub fn start(model: &Arc<Model>, queue: &Arc<Queue>, count: usize) -> std::io::Result<()> {
-    for index in 0..count {
+    let start_one = |index: usize| {
         let (model, queue) = (Arc::clone(model), Arc::clone(queue));
-        thread::Builder::new().name(format!("embed-{index}")).spawn(move || serve(&model, &queue))?;
-    }
-    Ok(())
+        thread::Builder::new().name(format!("embed-{index}")).spawn(move || serve(&model, &queue)).map(drop)
+    };
+    (0..count).try_for_each(start_one).inspect_err(|_| queue.close())
 }
 
 fn serve(model: &Model, queue: &Queue) {
     // The matrix kernels ask rayon how many threads they have; on this one the answer must be one.
-    if let Err(e) = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build() {
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
+    if let Err(e) = &alone {
         log::warn!("an embedding thread shares its kernels with others: {e}");
     }
     while catch_unwind(AssertUnwindSafe(|| serve_until_closed(model, queue))).is_err() {
