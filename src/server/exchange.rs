@@ -20,7 +20,7 @@ use tower::ServiceExt;
 use super::phase::{Phase, Shared};
 use super::request_body::RequestBody;
 use super::request_id::{self, RequestId};
-use super::{Limits, PeerAddress, Readiness};
+use super::{Limits, PeerAddress, Readiness, health};
 use crate::telemetry::metrics;
 
 /// What all requests of a connection share.
@@ -111,27 +111,31 @@ impl Ongoing {
 
     fn head_is_ready(&mut self, status: StatusCode) {
         self.status = Some(status);
-        metrics::REQUEST_DURATION.record(self.started_at.elapsed());
-        metrics::REQUESTS.at(usize::from(status.as_u16() / 100 - 1)).add(1);
+        if !self.is_about_the_node() {
+            metrics::REQUEST_DURATION.record(self.started_at.elapsed());
+            metrics::REQUESTS.at(usize::from(status.as_u16() / 100).saturating_sub(1)).add(1);
+        }
+    }
+
+    fn is_about_the_node(&self) -> bool {
+        health::PATHS.contains(&self.path.as_str())
     }
 }
 
 impl Drop for Ongoing {
     fn drop(&mut self) {
         self.shared.set_phase(Phase::Flushing);
-        let status = self.status.map_or(0, |status| status.as_u16());
-        if status == 0 {
+        if self.status.is_none() {
             metrics::REQUESTS_ABANDONED.add(1);
         }
-        // Balancers ask for their health every few seconds; nobody wants to read that.
-        let level = if super::health::PATHS.contains(&self.path.as_str()) {
-            log::Level::Trace
-        } else {
-            log::Level::Info
-        };
+        if self.is_about_the_node() {
+            return;
+        }
+        // 0: the client went away before the answer's head.
+        let status = self.status.map_or(0, |status| status.as_u16());
         let duration_ms = u64::try_from(self.started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        log::log!(
-            target: "access", level,
+        log::info!(
+            target: "access",
             request_id = self.id.as_str(), status = status, duration_ms = duration_ms, size_bytes = self.size_bytes;
             "{} {} {status} {duration_ms} ms {}", self.method, self.path, self.id.as_str()
         );

@@ -8,16 +8,16 @@ use http::header::CACHE_CONTROL;
 
 use super::Readiness;
 
-/// The paths of [`router`].
-pub const PATHS: [&str; 2] = ["/livez", "/readyz"];
+/// Paths that machines ask every few seconds, about the node rather than for anybody: neither counted nor logged.
+pub(super) const PATHS: [&str; 4] = ["/livez", "/readyz", "/healthz/deep", "/metrics"];
 
 /// Returns the two endpoints: 200 `ok`, or 503 and a line for each reason.
 ///
 /// `/livez` answers as long as the process does. `/readyz` is what target groups ask.
 pub fn router(readiness: Readiness) -> Router {
     Router::new()
-        .route(PATHS[0], get(|| async { answer(Ok(())) }))
-        .route(PATHS[1], get(move || async move { answer(readiness.check()) }))
+        .route("/livez", get(|| async { answer(Ok(())) }))
+        .route("/readyz", get(move || async move { answer(readiness.check()) }))
 }
 
 fn answer(state: Result<(), Vec<String>>) -> Response {

@@ -11,10 +11,12 @@
 //! * [`readiness`], [`health`]: `/livez` and `/readyz`
 //! * [`ops`], [`ops_socket`], [`host_check`]: the operations listeners
 //! * [`client_address`]: who asks, behind proxies
+//! * [`descriptors`]: how many files may be open
 
 mod accept;
 pub mod client_address;
 mod connection;
+mod descriptors;
 mod exchange;
 pub mod health;
 mod host_check;
@@ -30,8 +32,11 @@ mod tls;
 
 use std::time::Duration;
 
+use crate::config;
+
 pub use accept::{Drained, serve};
 pub use client_address::PeerAddress;
+pub use descriptors::raise_descriptor_limit;
 pub use listener::Listener;
 pub use readiness::Readiness;
 pub use request_body::TooSlow;
@@ -61,6 +66,23 @@ pub struct Limits {
     pub head_bytes_max: usize,
     /// How long answers in flight may take once the listener drains.
     pub drain_timeout: Duration,
+}
+
+impl Limits {
+    /// Returns the limits that an operator has set.
+    pub fn of(server: &config::Server, drain: &config::Drain) -> Self {
+        Self {
+            connections_max: server.connections_max,
+            handshakes_max: server.tls_handshakes_max,
+            handshake_timeout: server.tls_handshake_timeout,
+            idle_timeout: server.idle_timeout,
+            head_timeout: server.head_timeout,
+            body_timeout: server.body_timeout,
+            head_bytes_max: server.head_bytes_max.as_usize(),
+            drain_timeout: drain.deadline,
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Limits {

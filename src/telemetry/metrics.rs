@@ -240,13 +240,13 @@ metrics! {
     CONNECTION_LIMIT_HIT: Counter = "connection_limit_hit_total";
     /// Failures to accept that made the accept loop pause, such as too many open files.
     ACCEPT_FAILED: Counter = "accept_failed_total";
-    /// Connections closed by a timer or a failed handshake, by what they were late with.
+    /// Connections closed by a timer, by what they were late with.
     CONNECTIONS_TIMED_OUT: Counters<5> = "connections_timed_out_total" by "reason" in TIME_OUTS;
     /// Connections cut because they outlasted the drain.
     CONNECTIONS_CUT: Counter = "connections_cut_total";
     /// Requests being answered, streams included.
     REQUESTS_IN_FLIGHT: Gauge = "requests_in_flight";
-    /// Requests answered, by class of status.
+    /// Requests answered, by class of status; those for health and metrics do not count.
     REQUESTS: Counters<5> = "requests_total" by "status" in STATUS_CLASSES;
     /// Requests whose client went away before the answer's head.
     REQUESTS_ABANDONED: Counter = "requests_abandoned_total";
@@ -293,6 +293,20 @@ mod tests {
             assert!(text.contains(&format!("# TYPE agent_{} {}\n", definition.name, definition.kind())));
         }
         assert!(text.contains("agent_requests_total{status=\"2xx\"} "), "{text}");
+    }
+
+    #[test]
+    fn the_documentation_lists_the_same_metrics_in_the_same_order() {
+        let page = include_str!("../../docs/metrics.md");
+        let documented: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+        let declared: Vec<String> = DEFINITIONS
+            .iter()
+            .map(|definition| {
+                let Definition { name, help, .. } = definition;
+                format!("| `{PREFIX}{name}` | {} | {} |", definition.kind(), help.trim())
+            })
+            .collect();
+        assert_eq!(documented, declared);
     }
 
     #[test]
