@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
 mod app_auth;
+mod app_chats;
 mod app_collections;
 mod app_documents;
 mod app_errors;
 mod app_schema;
+mod app_search;
 mod chunk;
 mod cli;
 mod cluster;
@@ -18,4 +20,5 @@ mod ops;
 mod process;
 mod server;
 mod store;
+mod streams;
 mod support;

@@ -237,6 +237,31 @@ impl<'a> Fields<'a> {
         ids.into_iter().collect()
     }
 
+    /// Reads a list of at most `items_max` numbers that may be absent; what is too large for an `f32` is infinite.
+    pub fn optional_numbers(&mut self, field: &'static str, items_max: usize) -> Option<Vec<f32>> {
+        let raw = self.present(field)?;
+        match serde_json::from_str::<Vec<f32>>(raw.get()) {
+            Ok(numbers) if numbers.len() <= items_max => return Some(numbers),
+            Ok(_) => {
+                self.error(field, format!("Ensure this field has no more than {items_max} elements."));
+            }
+            Err(_) => match serde_json::from_str::<Vec<&RawValue>>(raw.get()) {
+                Ok(items) => {
+                    let is_number = |raw: &RawValue| matches!(python_type(raw), "int" | "float");
+                    let wrong = items.iter().enumerate().filter(|(_, item)| !is_number(item));
+                    let message = Cow::Borrowed("A valid number is required.");
+                    let wrong = wrong.map(|(index, _)| (index, message.clone())).collect();
+                    self.errors.push_items(field, wrong);
+                }
+                Err(_) => {
+                    let kind = python_type(raw);
+                    self.error(field, format!("Expected a list of items but got type \"{kind}\"."));
+                }
+            },
+        }
+        None
+    }
+
     /// Returns the undecoded value of a field that is there and not null; notes an error for null.
     pub fn present(&mut self, field: &'static str) -> Option<&'a RawValue> {
         let raw = self.get(field)?;

@@ -7,8 +7,10 @@
 
 mod account_rules;
 pub mod accounts;
+pub mod answers;
 mod auth;
 pub mod body;
+mod chats;
 mod collections;
 pub mod cookies;
 pub mod csrf;
@@ -19,12 +21,15 @@ pub mod fields;
 mod invitations;
 mod json_error;
 mod members;
+mod messages;
 pub mod page;
 pub mod passwords;
 pub mod request;
 pub mod schema;
+mod search;
 pub mod secrets;
 pub mod sites;
+mod stream;
 pub mod throttle;
 pub mod time;
 mod tokens;
@@ -41,11 +46,13 @@ use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::config::Settings;
+use crate::index::Index;
 use crate::rag::ingest::Ingest;
 use crate::rag::model::Model;
 use crate::store::Store;
 use crate::store::blobs::Blobs;
 use crate::telemetry::tasks::Tasks;
+use answers::Answers;
 use error::ApiError;
 use passwords::Passwords;
 use sites::Sites;
@@ -75,6 +82,10 @@ pub struct Parts {
     pub model: Arc<Model>,
     /// What makes documents searchable.
     pub ingest: Ingest,
+    /// What finds passages.
+    pub index: Arc<Index>,
+    /// The answers that this node writes and relays.
+    pub answers: Answers,
 }
 
 impl App {
@@ -116,5 +127,9 @@ fn resources() -> OpenApiRouter<App> {
         .merge(collections::routes())
         .merge(documents::routes())
         .merge(members::routes())
+        .merge(chats::routes())
+        .merge(messages::routes())
         .merge(schema::routes())
+        .merge(search::routes())
+        .merge(stream::routes())
 }

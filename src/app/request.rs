@@ -9,9 +9,10 @@ use serde::de::DeserializeOwned;
 use super::error::ApiError;
 use super::visitor::{address_of, limited};
 use super::{App, cookies, csrf};
-use crate::store::access::Caller;
+use crate::store::access::{Caller, ReadAccess};
+use crate::store::ids::UserId;
 use crate::store::tokens::TokenOwner;
-use crate::store::{sessions, tokens};
+use crate::store::{self, Client, collections, sessions, tokens};
 
 /// The user behind a request, by session cookie (then CSRF-checked) or by API token; without one the answer is 401.
 #[derive(Clone, Debug)]
@@ -24,31 +25,65 @@ impl FromRequestParts<App> for Authenticated {
         // A header that only a program of ours can set goes first; a browser's cookie needs the CSRF check as well.
         let found = match bearer(&parts.headers)? {
             Some(token) => by_token(app, token).await?,
-            None => by_session(app, parts).await?,
+            None => by_session(app, parts, sessions::authenticate).await?,
         };
-        match found {
-            Ok(caller) => {
-                app.throttles.user(caller.user())?;
-                Ok(Self(caller))
-            }
-            // Wrong credentials cost a look into the database, so guessing them has a limit.
-            Err(refused) => {
-                app.throttles.anonymous(limited(address_of(parts, app)))?;
-                Err(refused)
-            }
+        let caller = admit(parts, app, found, Caller::user)?;
+        Ok(Self(caller))
+    }
+}
+
+/// What the user behind a request may read. Like [`Authenticated`], and for a session no statement more.
+#[derive(Clone, Debug)]
+pub struct Reading(pub ReadAccess);
+
+impl FromRequestParts<App> for Reading {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        if bearer(&parts.headers)?.is_some() {
+            let Authenticated(caller) = Authenticated::from_request_parts(parts, app).await?;
+            let client = app.store.primary().await?;
+            return Ok(Self(collections::readable(&client, &caller).await?));
+        }
+        let found = by_session(app, parts, sessions::authenticate_reader).await?;
+        let access = admit(parts, app, found, ReadAccess::user)?;
+        Ok(Self(access))
+    }
+}
+
+/// Counts the request against its user's limit, or against its address's where the credentials were wrong.
+fn admit<T>(
+    parts: &Parts,
+    app: &App,
+    found: Result<T, ApiError>,
+    user: impl Fn(&T) -> UserId,
+) -> Result<T, ApiError> {
+    match found {
+        Ok(found) => {
+            app.throttles.user(user(&found))?;
+            Ok(found)
+        }
+        // Wrong credentials cost a look into the database, so guessing them has a limit.
+        Err(refused) => {
+            app.throttles.anonymous(limited(address_of(parts, app)))?;
+            Err(refused)
         }
     }
 }
 
-async fn by_session(app: &App, parts: &Parts) -> Result<Result<Caller, ApiError>, ApiError> {
+async fn by_session<T>(
+    app: &App,
+    parts: &Parts,
+    authenticate: impl AsyncFnOnce(&Client, &str) -> Result<Option<T>, store::Error>,
+) -> Result<Result<T, ApiError>, ApiError> {
     let key = cookies::get(&parts.headers, cookies::SESSION).ok_or_else(ApiError::not_authenticated)?;
     let client = app.store.primary().await?;
-    let Some(caller) = sessions::authenticate(&client, key).await? else {
+    let Some(found) = authenticate(&client, key).await? else {
         return Ok(Err(ApiError::not_authenticated()));
     };
     let site = app.sites.of(&parts.headers).ok_or_else(ApiError::bad_request)?;
     csrf::check(&parts.method, &parts.headers, site, &app.sites)?;
-    Ok(Ok(caller))
+    Ok(Ok(found))
 }
 
 async fn by_token(app: &App, token: &str) -> Result<Result<Caller, ApiError>, ApiError> {

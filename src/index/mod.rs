@@ -196,6 +196,13 @@ impl Index {
         })
     }
 
+    /// Counts the vectors that a search with `access` compares, those of tombstones included: what it will cost.
+    pub fn vectors(&self, access: &ReadAccess) -> usize {
+        let published = self.published(access);
+        let views = published.iter().flat_map(|views| views.iter());
+        views.map(|view| view.segment.codes.as_ref().map_or(0, codes::Codes::vectors)).sum()
+    }
+
     /// Counts what the index holds.
     pub fn stats(&self) -> Stats {
         let (documents, chunks) = {

@@ -9,11 +9,14 @@ use axum::Router;
 use uuid::Uuid;
 
 use super::Error;
+use crate::app::answers::{self, Answers};
 use crate::app::passwords::Passwords;
 use crate::app::sites::Sites;
 use crate::app::throttle::Throttles;
 use crate::app::{self, App, Parts, upkeep};
 use crate::config::Settings;
+use crate::index::{Index, Limits};
+use crate::llm::Generator;
 use crate::rag::embed::{self, Embedder};
 use crate::rag::ingest::{self, Ingest};
 use crate::rag::model::Model;
@@ -26,10 +29,15 @@ use crate::telemetry::tasks::Tasks;
 /// The role as the database and the metrics name it.
 const ROLE: &str = "app";
 
+/// The end of the drain that is kept for storing the answers which it interrupts and for telling their readers.
+const INTERRUPT_TIME: Duration = Duration::from_secs(4);
+
 /// The running role.
 pub(super) struct RoleApp {
     app: App,
     tasks: Tasks,
+    /// Those of answers, which go on while the others end.
+    answer_tasks: Tasks,
 }
 
 impl RoleApp {
@@ -85,6 +93,18 @@ impl RoleApp {
             || {},
         );
         ingest.start(&tasks);
+        let index = Arc::new(Index::new(Limits::default()));
+        let answer_tasks = Tasks::new();
+        let answers = Answers::start(
+            answers::Options {
+                store: store.clone(),
+                index: Arc::clone(&index),
+                model: Arc::clone(&model),
+                generator: Generator::default(),
+                lease: settings.chat.answer_lease,
+            },
+            answer_tasks.clone(),
+        );
         let app = App::new(Parts {
             settings: Arc::clone(settings),
             store,
@@ -95,11 +115,13 @@ impl RoleApp {
             blobs,
             model,
             ingest,
+            index,
+            answers,
         });
         let version = env!("CARGO_PKG_VERSION");
         let node = Node { id: Uuid::now_v7(), role: ROLE, address: address.to_string(), version };
         tasks.spawn(upkeep::run(app.clone(), node));
-        Ok(Self { app, tasks })
+        Ok(Self { app, tasks, answer_tasks })
     }
 
     /// Returns the API.
@@ -108,7 +130,14 @@ impl RoleApp {
     }
 
     /// Tells every task to finish what it holds and waits at most `deadline`. Returns how many did not make it.
+    ///
+    /// Answers that are being written get as long as that leaves time to store the rest as interrupted.
     pub async fn stop(self, deadline: Duration) -> usize {
-        self.tasks.stop(deadline).await
+        let answers = async {
+            self.app.answers.drain(deadline.saturating_sub(INTERRUPT_TIME)).await;
+            self.answer_tasks.stop(INTERRUPT_TIME).await
+        };
+        let (others, answers) = tokio::join!(self.tasks.stop(deadline), answers);
+        others + answers
     }
 }

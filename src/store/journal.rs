@@ -20,6 +20,17 @@ pub struct Event {
     pub data: String,
 }
 
+/// What is new in a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// The answer.
+    pub message: MessageId,
+    /// Its events after the one that the reader knew, in order.
+    pub events: Vec<Event>,
+    /// Whether there will be more.
+    pub is_open: bool,
+}
+
 /// How an answer ended.
 #[derive(Clone, Debug)]
 pub struct Ending {
@@ -91,20 +102,29 @@ pub async fn finish(client: &Client, claim: Claim, ending: &Ending) -> Result<bo
     Ok(client.query_opt(sql, params).await?.is_some())
 }
 
-/// Reads what follows a known event, for many streams in one statement: for each message its events after the given
-/// id, in order. The caller has checked who may read them.
+/// Reads what follows a known event, for many streams in one statement: one result for each message, in no order. The
+/// caller has checked who may read them.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn read(client: &Client, streams: &[(MessageId, i32)]) -> Result<Vec<(MessageId, Event)>, Error> {
-    let sql = "select j.message_id, j.event_id, j.event, j.data
+pub async fn read(client: &Client, streams: &[(MessageId, i32)]) -> Result<Vec<News>, Error> {
+    let sql = "select s.message_id, g.message_id is not null, j.event_id, j.event, j.data
                from unnest($1::uuid[], $2::int[]) as s (message_id, after)
-               join stream_journal j on j.message_id = s.message_id and j.event_id > s.after
-               order by j.message_id, j.event_id";
+               left join generations g on g.message_id = s.message_id
+               left join stream_journal j on j.message_id = s.message_id and j.event_id > s.after
+               order by s.message_id, j.event_id";
     let (messages, after): (Vec<Uuid>, Vec<i32>) = streams.iter().map(|(id, after)| (id.0, *after)).unzip();
-    let rows = client.query(sql, &[&messages, &after]).await?;
-    let event = |row: &tokio_postgres::Row| Event { id: row.get(1), name: row.get(2), data: row.get(3) };
-    Ok(rows.iter().map(|row| (MessageId(row.get(0)), event(row))).collect())
+    let mut all: Vec<News> = Vec::new();
+    for row in client.query(sql, &[&messages, &after]).await? {
+        let message = MessageId(row.get(0));
+        if all.last().is_none_or(|news| news.message != message) {
+            all.push(News { message, events: Vec::new(), is_open: row.get(1) });
+        }
+        if let (Some(news), Some(id)) = (all.last_mut(), row.get::<_, Option<i32>>(2)) {
+            news.events.push(Event { id, name: row.get(3), data: row.get(4) });
+        }
+    }
+    Ok(all)
 }
 
 /// Deletes the journals of answers that ended more than `age` ago. Returns how many events.

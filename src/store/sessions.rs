@@ -5,8 +5,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::access::Caller;
-use super::ids::UserId;
+use super::access::{Caller, ReadAccess};
+use super::ids::{CollectionId, UserId};
 use super::{Client, Error};
 
 /// Finds the active user whose unexpired session has this key.
@@ -19,6 +19,21 @@ pub async fn authenticate(client: &Client, key: &str) -> Result<Option<Caller>, 
                where s.key_hash = $1 and s.expires_at > now() and u.is_active";
     let row = client.query_opt(sql, &[&hash(key).as_slice()]).await?;
     Ok(row.map(|row| Caller::new(UserId(row.get::<_, Uuid>(0)), row.get(1), row.get(2))))
+}
+
+/// Finds what the active user whose unexpired session has this key may read.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn authenticate_reader(client: &Client, key: &str) -> Result<Option<ReadAccess>, Error> {
+    let sql = "select u.id, array(select collection_id from members where user_id = u.id)
+               from sessions s join users u on u.id = s.user_id
+               where s.key_hash = $1 and s.expires_at > now() and u.is_active";
+    let row = client.query_opt(sql, &[&hash(key).as_slice()]).await?;
+    Ok(row.map(|row| {
+        let collections: Vec<Uuid> = row.get(1);
+        ReadAccess::new(UserId(row.get(0)), collections.into_iter().map(CollectionId).collect())
+    }))
 }
 
 /// Starts a session of `user` under `key` that ends after `age`, notes the login, and ends the session `previous`:

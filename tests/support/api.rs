@@ -5,11 +5,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use agent::app::answers::{self, Answers};
 use agent::app::passwords::Passwords;
 use agent::app::sites::Sites;
 use agent::app::throttle::Throttles;
 use agent::app::{self, App, Parts};
 use agent::config::Settings;
+use agent::index::{Index, Limits};
+use agent::llm::Generator;
 use agent::rag::embed::Embedder;
 use agent::rag::ingest::{self, Ingest};
 use agent::rag::model::Model;
@@ -48,16 +51,27 @@ impl TestApi {
 
     /// Starts the API with some settings on an empty database.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
+        Self::answering(settings, Generator::default()).await
+    }
+
+    /// Starts the API with another generator of answers on an empty database.
+    pub async fn answering(settings: &[(&str, &str)], generator: Generator) -> Self {
         let database = Arc::new(TestDatabase::new().await);
         let originals = Arc::new(tempfile::tempdir().unwrap());
-        let api = Self::on(database, originals, settings);
+        let api = Self::on(database, originals, settings, generator);
         migrate::migrate(&api.app.store).await.unwrap();
         api
     }
 
     /// Starts another node on the same database and originals.
     pub fn second_node(&self, settings: &[(&str, &str)]) -> Self {
-        Self::on(Arc::clone(&self.database), Arc::clone(&self.originals), settings)
+        let originals = Arc::clone(&self.originals);
+        Self::on(Arc::clone(&self.database), originals, settings, Generator::default())
+    }
+
+    /// Returns the same person's browser, talking to this node.
+    pub fn adopt(&self, browser: &Browser) -> Browser {
+        Browser { router: self.router.clone(), ..browser.clone() }
     }
 
     /// Starts making documents searchable, with a model or by words only.
@@ -72,7 +86,12 @@ impl TestApi {
         self.originals.path()
     }
 
-    fn on(database: Arc<TestDatabase>, originals: Arc<TempDir>, settings: &[(&str, &str)]) -> Self {
+    fn on(
+        database: Arc<TestDatabase>,
+        originals: Arc<TempDir>,
+        settings: &[(&str, &str)],
+        generator: Generator,
+    ) -> Self {
         let mut pairs = vec![("role", "app"), ("profile", "local")];
         pairs.extend_from_slice(settings);
         let settings = Arc::new(Settings::from_pairs(&pairs).unwrap_or_else(|problems| panic!("{problems}")));
@@ -86,14 +105,28 @@ impl TestApi {
             ingest::Options::of(&settings),
             || {},
         );
+        let tasks = Tasks::new();
+        let index = Arc::new(Index::new(Limits::default()));
+        let answers = Answers::start(
+            answers::Options {
+                store: store.clone(),
+                index: Arc::clone(&index),
+                model: Arc::clone(&model),
+                generator,
+                lease: settings.chat.answer_lease,
+            },
+            tasks.clone(),
+        );
         let app = App::new(Parts {
             sites: Sites::from_settings(&settings),
             throttles: Throttles::new(&settings.throttle, &settings.upload),
             passwords: Passwords::start(1, settings.password.hashing_queue_max).unwrap(),
-            tasks: Tasks::new(),
+            tasks,
             blobs,
             model,
             ingest,
+            index,
+            answers,
             store,
             settings,
         });

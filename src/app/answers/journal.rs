@@ -1,0 +1,283 @@
+//! The one writer of this node's journal: everything that is streamed passes it, and is shown once it is committed.
+//!
+//! Events of all answers are gathered for a moment and stored by one statement. The first words of an answer and its end
+//! are not kept waiting.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::hub::Hub;
+use super::live::Live;
+use crate::store::generations::Claim;
+use crate::store::ids::MessageId;
+use crate::store::journal::{Ending, Event};
+use crate::store::{self, Store, journal};
+use crate::telemetry::chain::chain;
+
+/// How long events are gathered before they are stored.
+const BATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Entries that wait for the writer at most; then generators wait.
+const QUEUE_MAX: usize = 1024;
+
+/// A delta shorter than this takes the next one in with it: a model's tokens are too small for a row each.
+const DELTA_BYTES_MERGED: usize = 24;
+
+/// The first and the longest pause between two attempts at a database that is away.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LONGEST: Duration = Duration::from_secs(2);
+
+/// Something that happened to an answer.
+#[derive(Debug)]
+pub struct Entry {
+    /// Proves that this node may write it.
+    pub claim: Claim,
+    /// The stream that shows it.
+    pub live: Arc<Live>,
+    /// What happened.
+    pub what: What,
+}
+
+/// What can happen to an answer.
+#[derive(Debug)]
+pub enum What {
+    /// More text.
+    Delta(String),
+    /// Another event: its name and its data, one line of JSON.
+    Event(&'static str, String),
+    /// The terminal event and how the answer ended; [`Ending::events`] is filled by the writer.
+    End(&'static str, String, Box<Ending>),
+}
+
+/// Makes the writer and the way to it.
+pub fn channel() -> (mpsc::Sender<Entry>, mpsc::Receiver<Entry>) {
+    mpsc::channel(QUEUE_MAX)
+}
+
+/// Writes until every sender is gone.
+pub async fn run(store: Store, hub: Arc<Hub>, patience: Duration, mut entries: mpsc::Receiver<Entry>) {
+    let writer = Writer { store, hub, patience };
+    let mut batch = Vec::new();
+    while entries.recv_many(&mut batch, QUEUE_MAX).await > 0 {
+        let due = Instant::now() + BATCH_INTERVAL;
+        while !is_urgent(&batch) {
+            match tokio::time::timeout_at(due, entries.recv_many(&mut batch, QUEUE_MAX)).await {
+                Ok(received) if received > 0 => {}
+                _ => break,
+            }
+        }
+        writer.flush(std::mem::take(&mut batch)).await;
+    }
+}
+
+struct Writer {
+    store: Store,
+    hub: Arc<Hub>,
+    /// How long a failing database is tried: as long as the leases may still be ours.
+    patience: Duration,
+}
+
+/// Whether a person waits for something in `batch`: first words, or the end.
+fn is_urgent(batch: &[Entry]) -> bool {
+    batch.iter().any(|entry| match entry.what {
+        What::Delta(_) => entry.live.last_id() <= 1,
+        What::End(..) => true,
+        What::Event(..) => false,
+    })
+}
+
+/// The events of one answer in one batch.
+struct Part {
+    claim: Claim,
+    live: Arc<Live>,
+    /// Text that is not an event yet.
+    delta: String,
+    events: Vec<Event>,
+    ending: Option<Box<Ending>>,
+}
+
+impl Part {
+    fn take(&mut self, what: What) {
+        match what {
+            What::Delta(text) => {
+                self.delta.push_str(&text);
+                if self.delta.len() >= DELTA_BYTES_MERGED {
+                    self.push_delta();
+                }
+            }
+            What::Event(name, data) => {
+                self.push_delta();
+                self.push(name, data);
+            }
+            What::End(name, data, ending) => {
+                self.push_delta();
+                self.push(name, data);
+                self.ending = Some(ending);
+            }
+        }
+    }
+
+    fn push_delta(&mut self) {
+        if !self.delta.is_empty() {
+            let data = serde_json::json!({ "text": std::mem::take(&mut self.delta) });
+            self.push("delta", data.to_string());
+        }
+    }
+
+    /// Gives the event its id. What the stream shows is all that was stored: one writer, one batch at a time.
+    fn push(&mut self, name: &str, data: String) {
+        let before = self.events.last().map_or_else(|| self.live.last_id(), |event| event.id);
+        self.events.push(Event { id: before + 1, name: name.to_owned(), data });
+    }
+}
+
+impl Writer {
+    async fn flush(&self, batch: Vec<Entry>) {
+        let (ending, going): (Vec<Part>, Vec<Part>) =
+            sort(batch).into_iter().partition(|part| part.ending.is_some());
+        if !going.is_empty() {
+            self.append(going).await;
+        }
+        for part in ending {
+            self.finish(part).await;
+        }
+    }
+
+    async fn append(&self, parts: Vec<Part>) {
+        let rows: Vec<(Claim, Event)> =
+            parts.iter().flat_map(|p| p.events.iter().map(|event| (p.claim, event.clone()))).collect();
+        let mut attempts = Attempts::new(self.patience);
+        let stored = loop {
+            let attempt = async { journal::append(&self.store.primary().await?, &rows).await }.await;
+            if let ControlFlow::Break(stored) = attempts.judge(attempt).await {
+                break stored;
+            }
+        };
+        let held: Option<HashSet<MessageId>> = stored.map(HashSet::from_iter);
+        for Part { claim, live, events, .. } in parts {
+            match &held {
+                Some(held) if held.contains(&claim.message) => {
+                    live.publish(&events);
+                }
+                Some(_) => self.hub.lose(claim.message),
+                None => self.hub.cut(claim.message),
+            }
+        }
+    }
+
+    async fn finish(&self, part: Part) {
+        let Part { claim, live, events, ending, .. } = part;
+        let Some(mut ending) = ending else { return };
+        ending.events = events;
+        let mut attempts = Attempts::new(self.patience);
+        let held = loop {
+            let attempt = async { journal::finish(&self.store.primary().await?, claim, &ending).await }.await;
+            if let ControlFlow::Break(held) = attempts.judge(attempt).await {
+                break held;
+            }
+        };
+        match held {
+            Some(true) => {
+                live.publish(&ending.events);
+                self.hub.end(claim.message);
+            }
+            // Also after a commit of ours whose answer was lost: the journal then has our own end.
+            Some(false) => self.hub.lose(claim.message),
+            None => self.hub.cut(claim.message),
+        }
+    }
+}
+
+/// Attempts of one write at a database that may be away for a while.
+struct Attempts {
+    give_up: Instant,
+    pause: Duration,
+}
+
+impl Attempts {
+    fn new(patience: Duration) -> Self {
+        Self { give_up: Instant::now() + patience, pause: RETRY_FIRST }
+    }
+
+    /// Waits before the next attempt, or breaks: with what the write returned, or with `None` when the database stays
+    /// away for longer than the leases hold, or refuses.
+    async fn judge<T>(&mut self, attempt: Result<T, store::Error>) -> ControlFlow<Option<T>> {
+        match attempt {
+            Ok(value) => ControlFlow::Break(Some(value)),
+            Err(error) if error.is_transient() && Instant::now() + self.pause < self.give_up => {
+                // Nodes that lost the same database do not all come back in the same instant.
+                tokio::time::sleep(self.pause.mul_f64(0.5 + 0.5 * rand::random::<f64>())).await;
+                self.pause = (self.pause * 2).min(RETRY_LONGEST);
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                log::error!(error:% = chain(&error); "cannot store answers in the journal, their streams are closed");
+                ControlFlow::Break(None)
+            }
+        }
+    }
+}
+
+/// Sorts a batch by answer, the events of each in order.
+fn sort(batch: Vec<Entry>) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    let mut places: HashMap<MessageId, usize> = HashMap::new();
+    for Entry { claim, live, what } in batch {
+        let place = *places.entry(claim.message).or_insert(parts.len());
+        if place == parts.len() {
+            parts.push(Part { claim, live, delta: String::new(), events: Vec::new(), ending: None });
+        }
+        parts[place].take(what);
+    }
+    parts.iter_mut().for_each(Part::push_delta);
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn entry(claim: Claim, live: &Arc<Live>, what: What) -> Entry {
+        Entry { claim, live: Arc::clone(live), what }
+    }
+
+    fn claim() -> Claim {
+        Claim { message: MessageId::new(), token: Uuid::new_v4() }
+    }
+
+    #[test]
+    fn small_deltas_are_joined_and_ids_go_on_from_what_is_shown() {
+        let (claim, live) = (claim(), Live::new());
+        live.publish(&[Event { id: 1, name: "meta".into(), data: "{}".into() }]);
+        let delta = |text: &str| entry(claim, &live, What::Delta(text.into()));
+        let cite = entry(claim, &live, What::Event("citation", "{}".into()));
+        let parts = sort(vec![delta("a"), delta("b"), cite, delta("a long piece of the answer"), delta("c")]);
+        let events: Vec<_> =
+            parts[0].events.iter().map(|e| (e.id, e.name.as_str(), e.data.as_str())).collect();
+        assert_eq!(
+            events,
+            [
+                (2, "delta", r#"{"text":"ab"}"#),
+                (3, "citation", "{}"),
+                (4, "delta", r#"{"text":"a long piece of the answer"}"#),
+                (5, "delta", r#"{"text":"c"}"#),
+            ]
+        );
+    }
+
+    #[test]
+    fn first_words_and_ends_are_urgent_and_later_words_are_not() {
+        let (claim, live) = (claim(), Live::new());
+        let delta = || vec![entry(claim, &live, What::Delta("a".into()))];
+        assert!(is_urgent(&delta()));
+        live.publish(&[1, 2].map(|id| Event { id, name: "delta".into(), data: "{}".into() }));
+        assert!(!is_urgent(&delta()));
+    }
+}
