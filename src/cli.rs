@@ -65,7 +65,11 @@ struct Flags {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show the effective settings and where each comes from, or everything that is wrong with them
-    Check,
+    Check {
+        /// Print only the value of this setting, for scripts; an empty line where it is not set
+        #[arg(long, value_name = "KEY")]
+        value: Option<String>,
+    },
     /// Say what works on this machine, and the remedy for what does not
     Doctor,
     /// Bring the database's schema up to this version
@@ -131,6 +135,9 @@ pub enum ModelCommand {
         /// The expected SHA-256 of the archive or of model.safetensors, in hexadecimal
         #[arg(long, value_name = "HEX")]
         sha256: Option<String>,
+        /// Fill this directory instead of the one that model.dir names
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
     },
 }
 
@@ -148,7 +155,7 @@ impl Cli {
             flags.into_iter().filter_map(|(key, flag, value)| Some((key, flag, value.clone()?))).collect();
         let raw = Raw::gather(flags, self.flags.config.as_deref());
         match self.command {
-            None | Some(Command::Check) => raw,
+            None | Some(Command::Check { .. }) => raw,
             Some(_) => raw.assume("role", "app"),
         }
     }

@@ -14,7 +14,8 @@ fn run(cli: &Cli) -> Result<(), Error> {
     let settings = || cli.resolve(&raw);
     match &cli.command {
         None => node::run(settings()?),
-        Some(Command::Check) => commands::check(&settings()?),
+        Some(Command::Check { value: None }) => commands::check(&settings()?),
+        Some(Command::Check { value: Some(key) }) => commands::check_value(&settings()?, key),
         Some(Command::Doctor) => doctor::run(settings()?),
         Some(Command::Migrate) => commands::migrate(settings()?),
         Some(Command::Createsuperuser { account, email, if_missing }) => {
@@ -24,8 +25,8 @@ fn run(cli: &Cli) -> Result<(), Error> {
             commands::change_password(settings()?, &account.account(&raw))
         }
         Some(Command::Clearsessions) => commands::clear_sessions(settings()?),
-        Some(Command::Model(ModelCommand::Install { source, sha256 })) => {
-            commands::install_model(&settings()?, source, sha256.as_deref())
+        Some(Command::Model(ModelCommand::Install { source, sha256, dir })) => {
+            commands::install_model(&settings()?, source, sha256.as_deref(), dir.as_deref())
         }
         Some(Command::Version) => commands::version(),
     }

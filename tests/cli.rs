@@ -65,6 +65,28 @@ fn check_names_sources_and_hides_secrets() {
 }
 
 #[test]
+fn check_gives_a_script_one_value() {
+    let settings = [("data_dir", "/nowhere"), ("database_url", "postgres://u:hunter2@host/db")];
+    let value = |key| run(&["--role", "app", "check", "--value", key], &settings);
+    assert_eq!(stdout(&value("data_dir")), "/nowhere\n");
+    assert_eq!(stdout(&value("model.dir")), "/nowhere/model\n");
+    assert_eq!(stdout(&value("database_url")), "<secret>\n");
+    assert_eq!(code(&value("data_dirr")), 1);
+}
+
+#[test]
+fn a_model_that_is_none_is_refused_and_nothing_is_left() {
+    let folder = data_folder();
+    let (wheel, target) = (folder.path().join("model.whl"), folder.path().join("model"));
+    std::fs::write(&wheel, "not a zip").unwrap();
+    let arguments = ["model", "install", wheel.to_str().unwrap(), "--dir", target.to_str().unwrap()];
+    let output = run(&arguments, &[("data_dir", "/nowhere")]);
+    assert_eq!(code(&output), 1);
+    assert_eq!(stderr_lines(&output).len(), 1);
+    assert!(!target.exists());
+}
+
+#[test]
 fn without_postgres_a_start_is_one_line_and_exit_code_78() {
     let folder = data_folder();
     let data_dir = folder.path().to_str().unwrap();
@@ -153,6 +175,7 @@ fn a_second_node_on_the_same_data_is_refused() {
     let lines = stderr_lines(&output);
     assert_eq!(code(&output), 78);
     assert!(lines.len() == 1 && lines[0].contains("in use by another agent"), "{lines:?}");
+    assert!(folder.path().join("ops.sock").exists(), "the first node still takes commands");
     assert_eq!(node.stop(), Some(0));
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::Error;
+use super::watch::DATABASE;
 use crate::config::{DatabaseKind, Resolved, Settings};
 use crate::process::Spawner;
 use crate::server::Readiness;
@@ -13,9 +14,6 @@ use crate::store::{self, Store, migrate};
 
 /// The shortest and the longest pause between two attempts to reach a database.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-
-/// The database's name in the node's health.
-const PART: &str = "database";
 
 /// An open database, and the cluster behind it where it is our own.
 #[derive(Debug)]
@@ -69,7 +67,7 @@ impl Database {
                 Err(error) => pause.after(&error.into(), readiness).await,
             }
         }
-        readiness.report(PART, "answers");
+        readiness.report(DATABASE, "answers");
         Ok(database)
     }
 
@@ -107,7 +105,7 @@ impl Pause {
     /// Tells why another try is needed, waits, and makes the next wait longer.
     async fn after(&mut self, error: &anyhow::Error, readiness: &Readiness) {
         log::error!("the database is away, trying again in {:.1?}: {error:#}", self.0);
-        readiness.report(PART, "away since the start");
+        readiness.report(DATABASE, "away since the start");
         tokio::time::sleep(self.0.mul_f64(rand::rng().random_range(0.75..1.25))).await;
         self.0 = (self.0 * 2).min(RETRY_PAUSE.1);
     }

@@ -14,6 +14,7 @@ mod role_app;
 mod run;
 mod signals;
 mod supervisor;
+mod watch;
 
 pub use error::{Error, explain};
 pub use run::run;

@@ -1,6 +1,7 @@
 //! Start and stop of a node, to be read from top to bottom.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use super::front::Front;
 use super::role_app::RoleApp;
 use super::signals::Signals;
 use super::supervisor::Supervisor;
+use super::watch::{self, DATABASE};
 use super::{Error, OPS_SOCKET};
 use crate::config::{Resolved, Settings};
 use crate::process::Spawner;
@@ -23,7 +25,6 @@ use crate::telemetry::tasks::Tasks;
 
 /// What must have happened once before the node is ready.
 const PARTS: [&str; 1] = [DATABASE];
-const DATABASE: &str = "database";
 /// Threads for work that blocks: files, large scans.
 const BLOCKING_THREADS_MAX: usize = 64;
 /// How long threads that hang may delay the end, after everything was stopped in order.
@@ -99,8 +100,8 @@ async fn live(
 
     let front = Front::default();
     let closing = CancellationToken::new();
-    let listeners = Tasks::new();
-    let traffic = listeners.spawn(serve(
+    let tasks = Tasks::new();
+    let traffic = tasks.spawn(serve(
         listener,
         front.router(readiness.clone()),
         limits(&settings),
@@ -108,40 +109,50 @@ async fn live(
         closing.clone(),
     ));
 
-    let starting = async {
-        let model = RoleApp::load_model(&settings);
-        let (database, model) = tokio::join!(Database::open_ready(&resolved, &spawner, &readiness), model);
-        let database = database?;
-        readiness.started(DATABASE);
-        let role = RoleApp::start(&settings, database.store.clone(), model, address, &readiness).await?;
-        Ok::<_, Error>((database, role))
-    };
     let (database, role) = tokio::select! {
-        started = starting => started?,
+        started = start_role(&resolved, &settings, &spawner, address, &readiness) => started?,
         () = stop.cancelled() => {
             readiness.drain();
             log::info!("stopped while starting");
             return Ok(());
         }
     };
+    let (store, data_dir, stopping) =
+        (database.store.clone(), settings.data_dir.clone(), tasks.stopping().clone());
+    tasks.spawn(watch::run(store, data_dir, readiness.clone(), stopping));
     front.open(role.router());
-    let url =
-        format!("{}://{address}", if settings.server.tls_cert_file.is_some() { "https" } else { "http" });
     let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     log::info!(url, duration_ms; "serving on {url}");
     supervisor.ready(&format!("serving on {url}"));
 
     stop.cancelled().await;
 
-    supervisor.stopping();
     readiness.drain();
+    supervisor.stopping();
     tokio::time::sleep(settings.drain.balancer_wait).await;
     closing.cancel();
+    tasks.stopping().cancel();
     let (drained, left) = tokio::join!(traffic, role.stop(settings.drain.deadline));
     report_drain(drained.context("the traffic listener has panicked")?, left);
     database.close().await;
     log::info!("stopped");
     Ok(())
+}
+
+/// Starts what the role stands on, and the role. The model loads while Postgres starts.
+async fn start_role(
+    resolved: &Resolved,
+    settings: &Arc<Settings>,
+    spawner: &Spawner,
+    address: SocketAddr,
+    readiness: &Readiness,
+) -> Result<(Database, RoleApp), Error> {
+    let (database, model) =
+        tokio::join!(Database::open_ready(resolved, spawner, readiness), RoleApp::load_model(settings));
+    let database = database?;
+    readiness.started(DATABASE);
+    let role = RoleApp::start(settings, database.store.clone(), model, address, readiness).await?;
+    Ok((database, role))
 }
 
 fn report_drain(drained: Drained, tasks: usize) {

@@ -74,8 +74,11 @@ fn router(readiness: Readiness, commands: mpsc::Sender<Command>) -> Router {
     Router::new().route("/status", get(status)).route("/drain", post(drain))
 }
 
-/// Binds the socket. A killed agent leaves its file behind, so one that is there is replaced.
+/// Binds the socket. A killed agent leaves its file behind, so one that nobody answers on is replaced.
 fn bind(path: &Path) -> io::Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
     match fs::remove_file(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

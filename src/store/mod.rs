@@ -133,6 +133,14 @@ impl Store {
         Ok(Client::new(object, self.statement_timeout))
     }
 
+    /// Asks the primary for a sign of life.
+    ///
+    /// # Errors
+    /// It gives none in time.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.primary().await?.query_one("select 1", &[]).await.map(drop)
+    }
+
     /// Connections in use and connections open, for the metrics.
     pub fn pool_usage(&self) -> (usize, usize) {
         let status = self.primary.status();

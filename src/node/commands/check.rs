@@ -1,5 +1,7 @@
 //! `agent check`: the effective settings, each with its source.
 
+use anyhow::Context;
+
 use super::{Error, say};
 use crate::config::{Resolved, definitions};
 
@@ -23,4 +25,14 @@ pub fn check(resolved: &Resolved) -> Result<(), Error> {
     }
     text.push_str(&format!("{} settings, no problem", definitions().count()));
     say(&text)
+}
+
+/// Prints the value of one setting; a secret stays `<secret>`.
+///
+/// # Errors
+/// There is no such setting, or standard output cannot be written.
+pub fn check_value(resolved: &Resolved, key: &str) -> Result<(), Error> {
+    let setting = resolved.effective.iter().find(|setting| setting.key == key);
+    let setting = setting.with_context(|| format!("{key} is no setting; `agent check` lists them all"))?;
+    say(setting.shown.as_deref().unwrap_or_default())
 }

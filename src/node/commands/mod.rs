@@ -10,7 +10,7 @@ use std::io::Write;
 use anyhow::Context;
 
 pub use account::{Account, change_password, create_superuser};
-pub use check::check;
+pub use check::{check, check_value};
 pub use model::install_model;
 
 use super::Error;

@@ -4,7 +4,7 @@
 //!
 //! * [`machine`]: user, processor, open files, clock
 //! * [`places`]: data directory, free space, ports
-//! * [`services`]: PostgreSQL's programs, the database, the embedding model
+//! * [`services`]: PostgreSQL's programs, the database, the running node, the embedding model
 
 mod machine;
 mod places;
@@ -82,6 +82,7 @@ async fn examine(resolved: &Resolved, spawner: &Spawner) -> Vec<Finding> {
     findings.extend(places::ports(settings));
     findings.extend(services::programs(resolved, spawner).await);
     findings.extend(services::database(resolved, spawner).await);
+    findings.extend(services::node(settings).await);
     findings.push(services::model(settings).await);
     findings
 }

@@ -1,17 +1,57 @@
 //! What the node stands on: PostgreSQL's programs, the database, the embedding model.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 use super::Finding;
 use crate::config::{DatabaseKind, Resolved, Settings};
+use crate::node::OPS_SOCKET;
 use crate::node::database::{Database, cluster_options};
 use crate::process::Spawner;
 use crate::rag::embed::{self, Embedder};
 use crate::store::{cluster, migrate};
 
+/// How long a node may take to say how it does.
+const STATUS_WAIT: Duration = Duration::from_secs(2);
+/// Longest answer that is read, in bytes.
+const STATUS_BYTES_MAX: u64 = 64 * 1024;
 /// Two sentences that any sentence model finds alike, and one that it finds different from both.
 const SENTENCES: [&str; 3] =
     ["How do I restore a backup?", "Restoring the database from a backup", "The cake needs three eggs"];
+
+/// How the node on this data directory does; nothing where none runs.
+pub(super) async fn node(settings: &Settings) -> Option<Finding> {
+    let mut socket = UnixStream::connect(settings.data_dir.join(OPS_SOCKET)).await.ok()?;
+    let answer = async {
+        socket.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+        let mut answer = String::new();
+        socket.take(STATUS_BYTES_MAX).read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    let Ok(Ok(answer)) = tokio::time::timeout(STATUS_WAIT, answer).await else {
+        return Some(Finding::warn("node", "runs but does not answer on its ops.sock", "look at its log"));
+    };
+    let status: Option<Status> =
+        answer.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str(body).ok());
+    Some(match status {
+        Some(status) if status.ready => Finding::ok("node", "runs and is ready"),
+        Some(status) => Finding::warn(
+            "node",
+            format!("runs, not ready: {}", status.reasons.join(", ")),
+            "look at its log",
+        ),
+        None => Finding::warn("node", "runs and refuses to say how it does", "ask as the user who runs it"),
+    })
+}
+
+/// What a node says about itself.
+#[derive(serde::Deserialize)]
+struct Status {
+    ready: bool,
+    reasons: Vec<String>,
+}
 
 /// Which PostgreSQL would run the private cluster; nothing where the settings name a server.
 pub(super) async fn programs(resolved: &Resolved, spawner: &Spawner) -> Option<Finding> {
