@@ -16,6 +16,7 @@ mod embed;
 mod embed_install;
 mod house;
 mod ingest;
+mod node;
 mod ops;
 mod process;
 mod server;

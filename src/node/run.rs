@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +19,7 @@ use super::{Error, OPS_SOCKET};
 use crate::config::{Resolved, Settings};
 use crate::process::Spawner;
 use crate::server::ops::{self, Ops};
-use crate::server::{Drained, Limits, Listener, Readiness, TlsFiles, serve};
+use crate::server::{Drained, Limits, Listener, Readiness, TlsFiles, raise_descriptor_limit, serve};
 use crate::telemetry::tasks::Tasks;
 
 /// What must have happened once before the node is ready.
@@ -38,7 +37,9 @@ const LEFTOVER_WAIT: Duration = Duration::from_millis(500);
 pub fn run(resolved: Resolved) -> Result<(), Error> {
     let settings = &resolved.settings;
     log::info!(role:% = settings.role, profile:% = settings.profile, version = env!("CARGO_PKG_VERSION"); "starting");
-    raise_file_limit();
+    if let Err(error) = raise_descriptor_limit() {
+        log::warn!("cannot raise the limit on open files: {error}");
+    }
     make_data_dir(settings)?;
     let spawner = Spawner::start().context("cannot start the thread that starts children")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -104,7 +105,7 @@ async fn live(
     let traffic = tasks.spawn(serve(
         listener,
         front.router(readiness.clone()),
-        limits(&settings),
+        Limits::of(&settings.server, &settings.drain),
         readiness.clone(),
         closing.clone(),
     ));
@@ -173,21 +174,6 @@ fn listen(settings: &Settings) -> Result<Listener, Error> {
     listener.with_tls(&files).map_err(|error| Error::Machine(error.into()))
 }
 
-fn limits(settings: &Settings) -> Limits {
-    let server = &settings.server;
-    Limits {
-        connections_max: server.connections_max,
-        handshakes_max: server.tls_handshakes_max,
-        handshake_timeout: server.tls_handshake_timeout,
-        idle_timeout: server.idle_timeout,
-        head_timeout: server.head_timeout,
-        body_timeout: server.body_timeout,
-        write_timeout: server.write_timeout,
-        head_bytes_max: server.head_bytes_max.as_usize(),
-        drain_timeout: settings.drain.deadline,
-    }
-}
-
 fn ops_options(settings: &Settings) -> ops::Options {
     ops::Options {
         listen: settings.ops_listen,
@@ -202,13 +188,4 @@ fn make_data_dir(settings: &Settings) -> Result<(), Error> {
     let made = fs::create_dir_all(path);
     let made = made.with_context(|| format!("cannot make {} (data_dir, --data-dir)", path.display()));
     made.map_err(Error::Machine)
-}
-
-/// Allows as many open files as the hard limit does: shells and units often start with 1,024.
-fn raise_file_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        log::warn!("cannot raise the limit of open files: {error}");
-    }
 }

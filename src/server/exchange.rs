@@ -1,6 +1,5 @@
 //! What surrounds one request, whatever it asks: its id, a panic's answer, the metrics, the access line.
 
-use std::any::Any;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -53,7 +52,7 @@ impl Exchange {
         let mut response = match AssertUnwindSafe(handler).catch_unwind().await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
-            Err(panic) => answer_panic(&id, &*panic),
+            Err(_) => answer_panic(&id),
         };
         if self.shared.is_body_late() {
             // The handler saw a body that broke off and may call that the client's mistake; the client should know.
@@ -70,11 +69,10 @@ impl Exchange {
     }
 }
 
-/// Answers as Django does when a view raises; what happened is in the log under the request's id.
-fn answer_panic(id: &RequestId, panic: &(dyn Any + Send)) -> Response {
+/// Answers as Django does when a view raises. The panic hook has logged the place; this line ties it to the request.
+fn answer_panic(id: &RequestId) -> Response {
     metrics::PANICS.add(1);
-    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    log::error!(request_id = id.as_str(); "handler panicked: {}", text.unwrap_or("no message"));
+    log::error!(request_id = id.as_str(); "the handler of request {} has panicked", id.as_str());
     json(StatusCode::INTERNAL_SERVER_ERROR, "{\"error\":\"Server Error (500)\"}")
 }
 

@@ -78,9 +78,9 @@ impl Limits {
             idle_timeout: server.idle_timeout,
             head_timeout: server.head_timeout,
             body_timeout: server.body_timeout,
+            write_timeout: server.write_timeout,
             head_bytes_max: server.head_bytes_max.as_usize(),
             drain_timeout: drain.deadline,
-            ..Self::default()
         }
     }
 }
