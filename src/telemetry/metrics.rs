@@ -256,6 +256,12 @@ metrics! {
     REQUESTS_THROTTLED: Counters<5> = "requests_throttled_total" by "limit" in THROTTLE_LIMITS;
     /// Passwords that were not looked at because the queue of the hashing threads was full.
     PASSWORDS_REFUSED: Counter = "passwords_refused_total";
+    /// Texts that wait to be embedded, questions and passages.
+    EMBEDDING_TEXTS_WAITING: Gauge = "embedding_texts_waiting";
+    /// Requests for embeddings refused because too many texts waited.
+    EMBEDDING_REFUSED: Counter = "embedding_refused_total";
+    /// Tokens embedded, special ones included.
+    EMBEDDING_TOKENS: Counter = "embedding_tokens_total";
     /// Time from a request's head to its answer's head.
     REQUEST_DURATION: Timing = "request_duration_ms";
 }

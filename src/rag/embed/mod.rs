@@ -115,17 +115,6 @@ impl Error {
     }
 }
 
-/// How full the queue is, and how often it was too full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// Questions that no thread has taken yet.
-    pub queries_waiting: usize,
-    /// Passages that no thread has taken yet.
-    pub passages_waiting: usize,
-    /// Requests answered [`Error::Busy`] since the model was loaded.
-    pub refused_count: u64,
-}
-
 /// A loaded model with its threads. Clones share them; the threads end when the last clone is dropped.
 #[derive(Clone)]
 pub struct Embedder {
@@ -176,11 +165,6 @@ impl Embedder {
     /// Linear in the text: about 50 ms of CPU per MB of prose.
     pub fn count_tokens(&self, text: &str) -> usize {
         self.tokenizer().count(text)
-    }
-
-    /// Returns what waits and what was refused, for the metrics.
-    pub fn backlog(&self) -> Backlog {
-        self.handle.queue.backlog()
     }
 
     /// Embeds `texts` behind the queries that wait and beside other documents' passages, without the queue's limit.

@@ -5,7 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::{Backlog, Error};
+use super::Error;
+use crate::telemetry::metrics;
 
 /// Queries that may wait, in texts; at about 5 ms each the last one waits under a second on one thread.
 const QUERIES_WAITING_MAX: usize = 128;
@@ -102,7 +103,6 @@ pub struct Queue {
 struct State {
     queries: Lane,
     passages: Lane,
-    refused_count: u64,
     closed: bool,
 }
 
@@ -130,7 +130,7 @@ impl Queue {
             lane.forget_abandoned();
         }
         if lane.waiting > 0 && lane.waiting + texts.len() > limit {
-            state.refused_count += 1;
+            metrics::EMBEDDING_REFUSED.add(1);
             return Err(Error::Busy { limit });
         }
         self.add(state, texts, priority, reply);
@@ -151,6 +151,7 @@ impl Queue {
         let lane = state.lane(priority);
         lane.requests.push_back(Arc::new(Request { texts, progress: Mutex::new(progress) }));
         lane.waiting += count;
+        state.show();
         drop(state);
         if count == 1 { self.changed.notify_one() } else { self.changed.notify_all() }
     }
@@ -159,11 +160,10 @@ impl Queue {
     pub fn wait(&self) -> Option<(Item, Priority)> {
         let mut state = lock(&self.state);
         while !state.closed {
-            if let Some(item) = state.queries.take() {
-                return Some((item, Priority::Query));
-            }
-            if let Some(item) = state.passages.take() {
-                return Some((item, Priority::Passage));
+            for priority in [Priority::Query, Priority::Passage] {
+                if let Some(item) = state.take(priority) {
+                    return Some((item, priority));
+                }
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -172,28 +172,30 @@ impl Queue {
 
     /// Takes a text of this priority if one waits.
     pub fn take(&self, priority: Priority) -> Option<Item> {
-        lock(&self.state).lane(priority).take()
-    }
-
-    /// Returns what waits and what was refused.
-    pub fn backlog(&self) -> Backlog {
-        let state = lock(&self.state);
-        Backlog {
-            queries_waiting: state.queries.waiting,
-            passages_waiting: state.passages.waiting,
-            refused_count: state.refused_count,
-        }
+        lock(&self.state).take(priority)
     }
 
     /// Ends the threads that wait here. What is still queued is given up.
     pub fn close(&self) {
         let mut state = lock(&self.state);
         *state = State { closed: true, ..State::default() };
+        state.show();
         self.changed.notify_all();
     }
 }
 
 impl State {
+    fn take(&mut self, priority: Priority) -> Option<Item> {
+        let item = self.lane(priority).take();
+        self.show();
+        item
+    }
+
+    fn show(&self) {
+        let waiting = self.queries.waiting + self.passages.waiting;
+        metrics::EMBEDDING_TEXTS_WAITING.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
     fn lane(&mut self, priority: Priority) -> &mut Lane {
         match priority {
             Priority::Query => &mut self.queries,
@@ -296,9 +298,7 @@ mod tests {
             let queue = Queue::default();
             let _large = push(&queue, limit + 1, priority).unwrap();
             assert!(matches!(push(&queue, 1, priority), Err(Error::Busy { limit: named }) if named == limit));
-            let backlog = queue.backlog();
-            assert_eq!(backlog.queries_waiting + backlog.passages_waiting, limit + 1);
-            assert_eq!(backlog.refused_count, 1);
+            assert_eq!(lock(&queue.state).lane(priority).waiting, limit + 1);
             let _first = (queue.take(priority), queue.take(priority));
             let _last = push(&queue, 1, priority).unwrap();
             assert!(push(&queue, 1, priority).is_err());
@@ -317,7 +317,7 @@ mod tests {
         drop((first, taken));
         assert_eq!(queue.take(Priority::Passage).map(|item| item.text().to_owned()), Some("0".to_owned()));
         assert!(queue.take(Priority::Passage).is_none());
-        assert_eq!(queue.backlog().passages_waiting, 0);
+        assert_eq!(lock(&queue.state).passages.waiting, 0);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::settings::{Settings, WEIGHTS};
 use super::tokenizer::Tokenizer;
 use super::weights::Weights;
 use super::{Error, ModelIdentity};
+use crate::telemetry::metrics;
 
 /// A batch takes texts until it has this many tokens: below it the weights' way from memory shows, above it nothing
 /// is gained and a query waits longer (`benches/embed.rs`).
@@ -118,6 +119,7 @@ impl Desk {
 
     /// Computes the batch and hands its vectors in.
     fn compute(&mut self, model: &Model, items: Vec<Item>, between_layers: &mut dyn FnMut()) {
+        metrics::EMBEDDING_TOKENS.add(self.batch.tokens() as u64);
         let vectors = model.encoder.embed(&self.batch, &mut self.scratch, between_layers);
         self.batch.clear();
         for (item, vector) in items.into_iter().zip(vectors) {
