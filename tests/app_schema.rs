@@ -140,6 +140,22 @@ async fn the_description_is_open_api_3_1_and_the_page_loads_nothing_from_elsewhe
 }
 
 #[test]
+fn every_answer_is_described_and_every_operation_has_a_name_of_its_own() {
+    let mut names = std::collections::HashSet::new();
+    for (method, path, operation) in endpoints() {
+        let answers = operation["responses"].as_object().unwrap();
+        assert!(answers.keys().any(|status| status.starts_with('2')), "{method} {path}");
+        for (status, answer) in answers {
+            let described = answer["$ref"].is_string()
+                || answer["description"].as_str().is_some_and(|text| !text.is_empty());
+            assert!(described, "{method} {path} {status}");
+        }
+        assert!(operation["summary"].is_string(), "{method} {path}");
+        assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "{method} {path}");
+    }
+}
+
+#[test]
 fn every_reference_of_the_description_leads_somewhere() {
     fn check(document: &Value, value: &Value) {
         match value {

@@ -9,8 +9,8 @@ use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use utoipa_axum::router::OpenApiRouter;
@@ -71,6 +71,7 @@ pub fn document() -> Value {
     components["responses"] = shared_responses();
     for (path, item) in document["paths"].as_object_mut().into_iter().flatten() {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            operation["operationId"] = operation_id(path, operation).into();
             add_shared(path, method, operation);
         }
     }
@@ -101,6 +102,17 @@ fn shared_responses() -> Value {
     })
 }
 
+/// A name for generated clients: the path's words and the handler's, such as `auth_tokens_create`.
+fn operation_id(path: &str, operation: &Value) -> String {
+    let words = path.split('/').filter(|word| !word.is_empty() && *word != "api" && !word.starts_with('{'));
+    let mut words: Vec<&str> = words.collect();
+    let handler = operation["operationId"].as_str().unwrap_or_default();
+    if words.last() != Some(&handler) {
+        words.push(handler);
+    }
+    words.join("_")
+}
+
 fn add_shared(path: &str, method: &str, operation: &mut Value) {
     let is_public = operation["security"] == json!([{}]);
     let has_body = !operation["requestBody"].is_null();
@@ -112,6 +124,13 @@ fn add_shared(path: &str, method: &str, operation: &mut Value) {
     statuses.extend(path.contains('{').then_some("404"));
     if !operation["responses"].is_object() {
         operation["responses"] = Value::Object(Map::new());
+    }
+    for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+        // The specification demands a description even where the status says it all.
+        if response["description"].is_null() && response["$ref"].is_null() {
+            let status = status.parse().unwrap_or(StatusCode::OK);
+            response["description"] = status.canonical_reason().unwrap_or_default().into();
+        }
     }
     for status in statuses {
         if operation["responses"][status].is_null() {
