@@ -15,6 +15,7 @@ mod config;
 mod embed;
 mod embed_install;
 mod house;
+mod index;
 mod ingest;
 mod node;
 mod ops;

@@ -17,6 +17,7 @@ mod kernel;
 mod partition;
 mod postings;
 mod segment;
+pub mod sync;
 mod tokenize;
 mod types;
 
@@ -83,45 +84,36 @@ impl Index {
     }
 
     /// Publishes many documents at once: much cheaper per document than [`put`](Self::put). Returns those refused.
-    pub fn put_all(&self, entries: Vec<DocumentEntry>, versions: Versions) -> Vec<(DocumentId, Error)> {
+    pub fn put_all(&self, entries: Vec<DocumentEntry>, versions: Versions) -> Vec<(DocumentEntry, Error)> {
         let mut refused = Vec::new();
-        let mut accepted: HashMap<CollectionId, HashMap<DocumentId, (i32, Incoming)>> = HashMap::new();
+        let mut accepted: HashMap<DocumentId, (CollectionId, Incoming)> = HashMap::new();
+        let mut writer = self.writer();
         for entry in entries {
-            let (collection, id, version) = (entry.collection, entry.document, entry.version);
-            match self.incoming(entry) {
-                Ok(incoming) => {
-                    let same = accepted.entry(collection).or_default();
-                    if same.get(&id).is_none_or(|(other, _)| *other < version) {
-                        same.insert(id, (version, incoming));
+            let (id, collection, version) = (entry.document, entry.collection, entry.version);
+            let held = writer.documents.get(&id).copied();
+            if versions == Versions::Higher && held.is_some_and(|held| held.version >= version) {
+                continue;
+            }
+            let chunks = entry.chunks.len();
+            let total = writer.chunks - held.map_or(0, |held| held.chunks) + chunks;
+            match self.check(&entry, total) {
+                Ok(units) => {
+                    writer.chunks = total;
+                    writer.documents.insert(id, Held { collection, version, chunks });
+                    accepted.insert(id, (collection, incoming(entry, units)));
+                    if let Some(held) = held.filter(|held| held.collection != collection) {
+                        self.hide(held.collection, &[id]);
                     }
                 }
-                Err(error) => refused.push((id, error)),
+                Err(error) => refused.push((entry, error)),
             }
         }
-        let mut writer = self.writer();
-        for (collection, documents) in accepted {
-            let mut incoming = Vec::with_capacity(documents.len());
-            for (id, (version, document)) in documents {
-                let held = writer.documents.get(&id).copied();
-                if versions == Versions::Higher && held.is_some_and(|held| held.version >= version) {
-                    continue;
-                }
-                let chunks = document.chunks.len();
-                let others = writer.chunks - held.map_or(0, |held| held.chunks);
-                if others + chunks > self.limits.chunks_max {
-                    refused.push((id, Error::Full { chunks_max: self.limits.chunks_max }));
-                    continue;
-                }
-                if let Some(held) = held.filter(|held| held.collection != collection) {
-                    self.hide(&held, id);
-                }
-                writer.chunks = others + chunks;
-                writer.documents.insert(id, Held { collection, version, chunks });
-                incoming.push(document);
-            }
-            if !incoming.is_empty() {
-                self.partition(collection).put(incoming, self.limits.dimension);
-            }
+        let mut by_collection: HashMap<CollectionId, Vec<Incoming>> = HashMap::new();
+        for (collection, incoming) in accepted.into_values() {
+            by_collection.entry(collection).or_default().push(incoming);
+        }
+        for (collection, incoming) in by_collection {
+            self.partition(collection).put(incoming, self.limits.dimension);
         }
         refused
     }
@@ -129,13 +121,15 @@ impl Index {
     /// Hides a document, unless a higher version than `version` is here; `None` hides any.
     pub fn remove(&self, document: DocumentId, version: Option<i32>) {
         let mut writer = self.writer();
-        let Some(held) = writer.documents.get(&document).copied() else { return };
-        if version.is_some_and(|version| version < held.version) {
-            return;
+        let held = writer.documents.get(&document);
+        if held.is_some_and(|held| version.is_none_or(|version| version >= held.version)) {
+            self.remove_from(&mut writer, &[document]);
         }
-        writer.documents.remove(&document);
-        writer.chunks -= held.chunks;
-        self.hide(&held, document);
+    }
+
+    /// Hides documents, whatever their version.
+    pub fn remove_all(&self, documents: &[DocumentId]) {
+        self.remove_from(&mut self.writer(), documents);
     }
 
     /// Drops a collection and all of its documents.
@@ -157,11 +151,10 @@ impl Index {
 
     /// Drops every document that is not in `documents`: the last step of a rebuild.
     pub fn retain(&self, documents: &HashSet<DocumentId>) {
+        let mut writer = self.writer();
         let gone: Vec<DocumentId> =
-            self.writer().documents.keys().filter(|id| !documents.contains(id)).copied().collect();
-        for document in gone {
-            self.remove(document, None);
-        }
+            writer.documents.keys().filter(|id| !documents.contains(id)).copied().collect();
+        self.remove_from(&mut writer, &gone);
     }
 
     /// Finds the passages that match a query best, in the collections that the caller may read.
@@ -222,13 +215,13 @@ impl Index {
         stats
     }
 
-    /// Checks an entry's vectors and brings them to unit length.
-    fn incoming(&self, entry: DocumentEntry) -> Result<Incoming, Error> {
-        let chunks = entry.chunks.into_iter().map(|chunk| {
-            let vector = chunk.vector.map(|vector| unit(&vector, self.limits.dimension)).transpose()?;
-            Ok((chunk.id, chunk.text, vector))
-        });
-        Ok(Incoming { id: entry.document, chunks: chunks.collect::<Result<_, Error>>()? })
+    /// Returns the entry's vectors at unit length, if they and `total` chunks can be had.
+    fn check(&self, entry: &DocumentEntry, total: usize) -> Result<Vec<Option<Vec<f32>>>, Error> {
+        if total > self.limits.chunks_max {
+            return Err(Error::Full { chunks_max: self.limits.chunks_max });
+        }
+        let vectors = entry.chunks.iter().map(|chunk| chunk.vector.as_deref());
+        vectors.map(|vector| vector.map(|vector| unit(vector, self.limits.dimension)).transpose()).collect()
     }
 
     /// The segments of the collections that `access` names, each collection once.
@@ -252,14 +245,27 @@ impl Index {
         partition
     }
 
-    fn hide(&self, held: &Held, document: DocumentId) {
-        if let Some(partition) = self.partitions.load().get(&held.collection) {
-            partition.remove(&[document], self.limits.dimension);
+    fn remove_from(&self, writer: &mut Writer, documents: &[DocumentId]) {
+        let mut by_collection: HashMap<CollectionId, Vec<DocumentId>> = HashMap::new();
+        for document in documents {
+            if let Some(held) = writer.documents.remove(document) {
+                writer.chunks -= held.chunks;
+                by_collection.entry(held.collection).or_default().push(*document);
+            }
+        }
+        for (collection, documents) in by_collection {
+            self.hide(collection, &documents);
+        }
+    }
+
+    fn hide(&self, collection: CollectionId, documents: &[DocumentId]) {
+        if let Some(partition) = self.partitions.load().get(&collection) {
+            partition.remove(documents, self.limits.dimension);
         }
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().expect("no writer panics: entries are checked before the lock is taken")
+        self.writer.lock().expect("no writer panics: what is put in was checked")
     }
 }
 
@@ -270,6 +276,11 @@ pub enum Versions {
     Higher,
     /// Any: the caller's state replaces whatever is held, as after a change of the database's epoch.
     Any,
+}
+
+fn incoming(entry: DocumentEntry, units: Vec<Option<Vec<f32>>>) -> Incoming {
+    let chunks = entry.chunks.into_iter().zip(units).map(|(chunk, unit)| (chunk.id, chunk.text, unit));
+    Incoming { id: entry.document, chunks: chunks.collect() }
 }
 
 /// Finds the `k` live chunks of `documents` (all, if not set) that are nearest to a query, nearest first.

@@ -17,6 +17,7 @@ pub mod embedding_model;
 mod error;
 pub mod generations;
 pub mod ids;
+pub mod index_log;
 pub mod invitations;
 pub mod jobs;
 pub mod journal;
