@@ -15,6 +15,9 @@ use crate::store::{self, Store, migrate};
 /// The shortest and the longest pause between two attempts to reach a database.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
+/// For the sockets of a closed pool to close: Postgres complains of connections that are there when it stops.
+const GOODBYE: Duration = Duration::from_millis(30);
+
 /// An open database, and the cluster behind it where it is our own.
 #[derive(Debug)]
 pub(super) struct Database {
@@ -86,6 +89,7 @@ impl Database {
     pub async fn close(self) {
         self.store.close();
         if let Some(cluster) = self.cluster {
+            tokio::time::sleep(GOODBYE).await;
             cluster.stop().await;
         }
     }

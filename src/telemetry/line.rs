@@ -81,7 +81,7 @@ pub(super) fn format(event: &Event, style: Style) -> String {
     let time = if style.short_time { "%H:%M:%S" } else { "%Y-%m-%dT%H:%M:%S%.3fZ" };
     let mut line = format!("{dim}{}{plain} {color}{level:<5}{plain} ", event.at.strftime(time));
     push_escaped(&mut line, &event.message);
-    for (key, value) in &event.fields {
+    for (key, value) in event.fields.iter().filter(|(_, value)| !says(&event.message, value)) {
         push(&mut line, format_args!(" {dim}{key}={plain}"));
         if value.is_empty() || value.contains([' ', '"', '=']) {
             push(&mut line, format_args!("{value:?}"));
@@ -91,6 +91,11 @@ pub(super) fn format(event: &Event, style: Style) -> String {
     }
     line.push('\n');
     line
+}
+
+/// Whether `value` stands in the message as a word: what a person has just read is not repeated as a field.
+fn says(message: &str, value: &str) -> bool {
+    message.split([' ', ',', ':', '(', ')']).any(|word| !word.is_empty() && word == value)
 }
 
 /// Appends text without control characters: one event is one line, whatever a client sent, and no terminal obeys it.
@@ -126,6 +131,14 @@ mod tests {
         assert_eq!(
             line("request ended", &[("status", "200"), ("path", "/a b"), ("empty", "")]),
             "1970-01-01T00:00:00.000Z warn  request ended status=200 path=\"/a b\" empty=\"\"\n"
+        );
+    }
+
+    #[test]
+    fn a_field_that_the_message_says_is_not_repeated() {
+        assert_eq!(
+            line("GET /x 200 (request 7)", &[("status", "200"), ("request_id", "7"), ("size", "20")]),
+            "1970-01-01T00:00:00.000Z warn  GET /x 200 (request 7) size=20\n"
         );
     }
 
