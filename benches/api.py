@@ -99,7 +99,7 @@ def seed(args):
     seed_chats(psql, users, lines, new, now)
     seed_documents(psql, users, homes, generation, lines, new, open(args.vectors, "rb").read())
     log = "insert into index_log (document_id) select id from documents"
-    subprocess.run([*psql, "-q", "-c", log, "-c", "vacuum analyze"], check=True)
+    subprocess.run([*psql, "-q", "-c", log, "-c", "vacuum analyze users, sessions, members, documents, chunks, chats, messages"], check=True)
     print("seeded")
 
 

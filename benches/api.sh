@@ -46,7 +46,7 @@ vectors=$WORK/django/vectors.f32
 # --- ours: another database of the same Postgres
 peer_psql() { "$PEER_DIR/pg.sh" psql "$@"; }
 [ "$(peer_psql -Atqc "select 1 from pg_database where datname = 'agent'")" = 1 ] || peer_psql -qc 'create database agent'
-export AGENT_DATABASE_URL="host=$PG_DIR/run port=55432 user=peer dbname=agent" AGENT_DATA_DIR=$WORK/agent
+export AGENT_DATABASE_URL="postgres://peer@/agent?host=$PG_DIR/run&port=55432" AGENT_DATA_DIR=$WORK/agent
 export AGENT_LISTEN=127.0.0.1:8622 AGENT_MODEL_DIR=$MODEL_DIR AGENT_THROTTLE_ENABLED=false AGENT_LOG_LEVEL=warn
 pids=()
 stop_all() {
