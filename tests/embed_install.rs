@@ -182,6 +182,17 @@ async fn a_directory_of_other_files_is_not_replaced() {
     assert_eq!(fs::read_to_string(place.target().join("thesis.txt")).unwrap(), "years of work");
 }
 
+#[tokio::test]
+async fn two_installations_into_one_place_do_not_meet() {
+    let place = Place::new();
+    let other = File::create(place.path(".target.lock")).unwrap();
+    other.lock().unwrap();
+    let error = place.install(Source::Directory(place.path("source")), None).await.unwrap_err();
+    assert!(matches!(error, Error::Installing { .. }), "{error}");
+    other.unlock().unwrap();
+    place.install(Source::Directory(place.path("source")), None).await.unwrap();
+}
+
 /// Answers one request with `body`, and returns the URL to ask.
 async fn serve_once(body: Vec<u8>, status: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

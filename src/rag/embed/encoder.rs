@@ -1,15 +1,13 @@
 //! The BERT encoder: token ids in, one vector of unit length per text out.
 //!
 //! The tokens of all texts in a batch stand in one matrix without padding; only attention looks at each text alone.
-//! Three things are folded into the weights at load, exactly: the attention's scale into the query weights, the
-//! segment's embedding into the positions', and the value bias through the output weights (attention weights sum
-//! to one). The key bias shifts all of a query's scores equally, which softmax ignores, so it is not read.
 
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB};
 use rten_simd::SimdOp;
 
 use super::Error;
-use super::kernels::{AddNorm, BiasGelu, Linear, Norm, NormRows, Softmax, multiply, view};
+use super::kernels::{AddNorm, BiasGelu, Norm, NormRows, Softmax, multiply, view};
+use super::layer::{Layer, Reader};
 use super::settings::{Pooling, Settings};
 use super::weights::Weights;
 
@@ -22,16 +20,6 @@ pub struct Encoder {
     width: usize,
     heads: usize,
     pooling: Pooling,
-}
-
-struct Layer {
-    /// Queries, keys and values side by side; the bias is the queries' alone.
-    attention_in: Linear,
-    attention_out: Linear,
-    attention_norm: Norm,
-    expand: Linear,
-    contract: Linear,
-    output_norm: Norm,
 }
 
 /// The token ids of some texts, one after the other.
@@ -89,31 +77,16 @@ impl Encoder {
     /// # Errors
     /// [`Error::Unusable`], [`Error::Io`].
     pub fn read(weights: &Weights, settings: &Settings) -> Result<Self, Error> {
-        let bert = &settings.bert;
-        let width = bert.hidden_size;
-        let mut words = Vec::new();
-        weights.read("embeddings.word_embeddings.weight", &[bert.vocab_size, width], &mut words)?;
-        let (mut positions, mut segments) = (Vec::new(), Vec::new());
-        let shape = [bert.max_position_embeddings, width];
-        weights.read("embeddings.position_embeddings.weight", &shape, &mut positions)?;
-        weights.read(
-            "embeddings.token_type_embeddings.weight",
-            &[bert.type_vocab_size, width],
-            &mut segments,
-        )?;
-        for position in positions.chunks_exact_mut(width) {
-            position.iter_mut().zip(&segments).for_each(|(x, segment)| *x += segment);
-        }
-        positions.truncate(settings.window * width);
-        positions.shrink_to_fit();
-        let mut reader = Reader { weights, settings, gemm: GemmExecutor::new(), buffer: Vec::new() };
+        let mut reader = Reader::new(weights, settings);
         Ok(Self {
-            words,
-            positions,
+            words: reader.words()?,
+            positions: reader.positions()?,
             norm: reader.norm("embeddings.LayerNorm")?,
-            layers: (0..bert.num_hidden_layers).map(|index| reader.layer(index)).collect::<Result<_, _>>()?,
-            width,
-            heads: bert.num_attention_heads,
+            layers: (0..settings.bert.num_hidden_layers)
+                .map(|index| reader.layer(index))
+                .collect::<Result<_, _>>()?,
+            width: settings.bert.hidden_size,
+            heads: settings.bert.num_attention_heads,
             pooling: settings.pooling,
         })
     }
@@ -220,71 +193,4 @@ fn feed_forward(layer: &Layer, scratch: &mut Scratch) {
         norm: &layer.output_norm,
     }
     .dispatch();
-}
-
-/// Reads layers one after the other through one buffer.
-struct Reader<'a> {
-    weights: &'a Weights,
-    settings: &'a Settings,
-    gemm: GemmExecutor,
-    buffer: Vec<f32>,
-}
-
-impl Reader<'_> {
-    fn layer(&mut self, index: usize) -> Result<Layer, Error> {
-        let name = |part: &str| format!("encoder.layer.{index}.{part}");
-        let (width, wide) = (self.settings.bert.hidden_size, self.settings.bert.intermediate_size);
-        let (attention_in, value_bias) = self.attention_in(&name("attention.self"))?;
-        let mut attention_out = self.linear(&name("attention.output.dense"), width, width)?;
-        // The buffer still holds the output weights.
-        for (bias, row) in attention_out.bias.iter_mut().zip(self.buffer.chunks_exact(width)) {
-            *bias += row.iter().zip(&value_bias).map(|(weight, value)| weight * value).sum::<f32>();
-        }
-        Ok(Layer {
-            attention_in,
-            attention_out,
-            attention_norm: self.norm(&name("attention.output.LayerNorm"))?,
-            expand: self.linear(&name("intermediate.dense"), wide, width)?,
-            contract: self.linear(&name("output.dense"), width, wide)?,
-            output_norm: self.norm(&name("output.LayerNorm"))?,
-        })
-    }
-
-    /// Returns queries, keys and values as one step, and the value bias, which belongs elsewhere.
-    fn attention_in(&mut self, name: &str) -> Result<(Linear, Vec<f32>), Error> {
-        let width = self.settings.bert.hidden_size;
-        let mut joined = Vec::with_capacity(3 * width * width);
-        for part in ["query", "key", "value"] {
-            self.weights.read(&format!("{name}.{part}.weight"), &[width, width], &mut self.buffer)?;
-            joined.extend_from_slice(&self.buffer);
-        }
-        let mut bias = self.vector(&format!("{name}.query.bias"), width)?;
-        #[expect(clippy::cast_precision_loss, reason = "a head has some dozen components")]
-        let scale = ((width / self.settings.bert.num_attention_heads) as f32).sqrt().recip();
-        joined[..width * width].iter_mut().chain(&mut bias).for_each(|x| *x *= scale);
-        bias.resize(3 * width, 0.0);
-        let value_bias = self.vector(&format!("{name}.value.bias"), width)?;
-        Ok((Linear::new(&self.gemm, &joined, width, bias), value_bias))
-    }
-
-    fn linear(&mut self, name: &str, outputs: usize, inputs: usize) -> Result<Linear, Error> {
-        let bias = self.vector(&format!("{name}.bias"), outputs)?;
-        self.weights.read(&format!("{name}.weight"), &[outputs, inputs], &mut self.buffer)?;
-        Ok(Linear::new(&self.gemm, &self.buffer, inputs, bias))
-    }
-
-    fn norm(&self, name: &str) -> Result<Norm, Error> {
-        let width = self.settings.bert.hidden_size;
-        Ok(Norm {
-            scale: self.vector(&format!("{name}.weight"), width)?,
-            shift: self.vector(&format!("{name}.bias"), width)?,
-            epsilon: self.settings.bert.layer_norm_eps,
-        })
-    }
-
-    fn vector(&self, name: &str, length: usize) -> Result<Vec<f32>, Error> {
-        let mut values = Vec::new();
-        self.weights.read(name, &[length], &mut values)?;
-        Ok(values)
-    }
 }

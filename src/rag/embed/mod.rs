@@ -5,12 +5,14 @@
 //! own threads and a bounded queue in front of them; it knows nothing of documents, chunks or the index.
 //!
 //! Reading order: [`settings`] (what the directory says), `tokenizer` (text to ids), `weights` (the file),
-//! `encoder` (ids to vectors), `queue` and `worker` (who computes when).
+//! `layer` and `encoder` (ids to vectors), `request`, `queue` and `worker` (who computes when).
 
 mod encoder;
 pub mod install;
 mod kernels;
+mod layer;
 mod queue;
+mod request;
 mod settings;
 mod tokenizer;
 mod weights;
@@ -19,7 +21,8 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::queue::{Priority, Queue, Reply};
+use self::queue::{Priority, Queue};
+use self::request::Reply;
 use self::tokenizer::Tokenizer;
 use self::worker::Model;
 

@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
-
 use super::Error;
+use super::request::{Item, Reply, Request, lock};
 use crate::telemetry::metrics;
 
 /// Queries that may wait, in texts; at about 5 ms each the last one waits under a second on one thread.
@@ -20,76 +19,6 @@ pub enum Priority {
     Query,
     /// Ingestion.
     Passage,
-}
-
-/// Where a request's vectors go. Dropping it unused tells the other side that the work was given up.
-pub enum Reply {
-    /// To a task.
-    Async(oneshot::Sender<Vec<Vec<f32>>>),
-    /// To a thread.
-    Blocking(std::sync::mpsc::SyncSender<Vec<Vec<f32>>>),
-}
-
-impl Reply {
-    fn send(self, vectors: Vec<Vec<f32>>) {
-        // Whoever asked may have gone; then nobody misses the vectors.
-        match self {
-            Self::Async(sender) => drop(sender.send(vectors)),
-            Self::Blocking(sender) => drop(sender.send(vectors)),
-        }
-    }
-
-    fn is_abandoned(&self) -> bool {
-        matches!(self, Self::Async(sender) if sender.is_closed())
-    }
-}
-
-/// Texts that were handed in together and whose vectors go back together.
-struct Request {
-    texts: Vec<String>,
-    progress: Mutex<Progress>,
-}
-
-struct Progress {
-    vectors: Vec<Vec<f32>>,
-    left: usize,
-    reply: Option<Reply>,
-}
-
-/// One text to embed. Dropped without [`Item::finish`] it takes its whole request with it.
-pub struct Item {
-    request: Arc<Request>,
-    index: usize,
-    done: bool,
-}
-
-impl Item {
-    /// The text.
-    pub fn text(&self) -> &str {
-        &self.request.texts[self.index]
-    }
-
-    /// Hands in the text's vector; the request's last one sends the reply.
-    pub fn finish(mut self, vector: Vec<f32>) {
-        self.done = true;
-        let mut progress = lock(&self.request.progress);
-        progress.vectors[self.index] = vector;
-        progress.left -= 1;
-        if progress.left == 0 {
-            let vectors = std::mem::take(&mut progress.vectors);
-            if let Some(reply) = progress.reply.take() {
-                reply.send(vectors);
-            }
-        }
-    }
-}
-
-impl Drop for Item {
-    fn drop(&mut self) {
-        if !self.done {
-            lock(&self.request.progress).reply = None;
-        }
-    }
 }
 
 /// The waiting texts of all callers.
@@ -147,9 +76,8 @@ impl Queue {
         if count == 0 {
             return reply.send(Vec::new());
         }
-        let progress = Progress { vectors: vec![Vec::new(); count], left: count, reply: Some(reply) };
         let lane = state.lane(priority);
-        lane.requests.push_back(Arc::new(Request { texts, progress: Mutex::new(progress) }));
+        lane.requests.push_back(Arc::new(Request::new(texts, reply)));
         lane.waiting += count;
         state.show();
         drop(state);
@@ -208,12 +136,8 @@ impl Lane {
     /// Takes the next text that somebody still waits for.
     fn take(&mut self) -> Option<Item> {
         while let Some(request) = self.requests.front() {
-            let left = request.texts.len() - self.taken;
-            let item = (!request.is_abandoned()).then(|| Item {
-                request: Arc::clone(request),
-                index: self.taken,
-                done: false,
-            });
+            let left = request.len() - self.taken;
+            let item = (!request.is_abandoned()).then(|| Item::new(request, self.taken));
             let removed = if item.is_some() { 1 } else { left };
             self.taken += removed;
             self.waiting -= removed;
@@ -234,24 +158,14 @@ impl Lane {
         let Some(first) = self.requests.pop_front() else { return };
         self.requests.retain(|request| !request.is_abandoned());
         self.requests.push_front(first);
-        self.waiting = self.requests.iter().map(|request| request.texts.len()).sum::<usize>() - self.taken;
+        self.waiting = self.requests.iter().map(|request| request.len()).sum::<usize>() - self.taken;
     }
-}
-
-impl Request {
-    /// Nobody waits for it: its caller has gone, or one of its texts was given up.
-    fn is_abandoned(&self) -> bool {
-        lock(&self.progress).reply.as_ref().is_none_or(Reply::is_abandoned)
-    }
-}
-
-/// Every critical section leaves the state whole, so a panic elsewhere does not make it unusable.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
 
     fn texts(count: usize) -> Vec<String> {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::thread;
 
 use super::encoder::{Batch, Encoder, Scratch};
-use super::queue::{Item, Priority, Queue};
+use super::queue::{Priority, Queue};
+use super::request::Item;
 use super::settings::{Settings, WEIGHTS};
 use super::tokenizer::Tokenizer;
 use super::weights::Weights;
