@@ -4,7 +4,7 @@
 #   MODEL_DIR   an installed embedding model
 #   AGENT       the binary (default: the release build)
 #   WORK        where both keep their data
-# Needs wrk, PostgreSQL, and the vectors of benches/data in $WORK/data.
+# Needs wrk, PostgreSQL, and the vectors that benches/data.sh makes (AGENT_BENCH_DATA).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/agent
@@ -18,9 +18,9 @@ if [ ! -e "$PEER_DIR/load.py" ]; then
   echo "api bench: no peer in $PEER_DIR (set PEER_DIR); without it there is no ratio to print" >&2
   exit 1
 fi
-data=${DATA:-$WORK/data}
+data=${AGENT_BENCH_DATA:-$cache/bench/data}
 for file in base.f32 glosses.txt; do
-  [ -s "$data/$file" ] || { echo "api bench: no $data/$file: see benches/README.md" >&2; exit 1; }
+  [ -s "$data/$file" ] || { echo "api bench: no $data/$file: run benches/data.sh" >&2; exit 1; }
 done
 
 # --- the peer: its own database, seed and index, as its bench makes them
