@@ -105,6 +105,16 @@ fn members(group: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_reader_of_imports_sees_paths_and_groups() {
+    let code = "use crate::app::{self, App};\nuse crate::{store::{Store, ids}, rag};\ncrate::node::run();";
+    let expected = ["app", "node", "rag", "store"].map(str::to_owned);
+    assert_eq!(modules_named(code), BTreeSet::from(expected));
+    assert!(names_crate("use rustls::Config", "rustls"));
+    assert!(!names_crate("use tokio_rustls::Config", "rustls"));
+    assert!(!names_crate("my::rustls::Config", "rustls"));
+}
+
+#[test]
 fn imports_go_downwards_only() {
     let layers: BTreeSet<&str> = LAYERS.iter().map(|(module, _)| *module).collect();
     let mut wrong = Vec::new();
