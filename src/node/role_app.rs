@@ -15,6 +15,7 @@ use crate::app::sites::Sites;
 use crate::app::throttle::Throttles;
 use crate::app::{self, App, Parts, upkeep};
 use crate::config::Settings;
+use crate::index::sync::Follower;
 use crate::index::{Index, Limits};
 use crate::llm::Generator;
 use crate::rag::embed::{self, Embedder};
@@ -38,6 +39,7 @@ pub(super) struct RoleApp {
     tasks: Tasks,
     /// Those of answers, which go on while the others end.
     answer_tasks: Tasks,
+    follower: Arc<Follower>,
 }
 
 impl RoleApp {
@@ -83,17 +85,23 @@ impl RoleApp {
         let described =
             embedder.as_ref().map_or_else(|| "none".to_owned(), |model| model.identity().name.clone());
         readiness.report("model", described);
+        let default = Limits::default();
+        let dimension = embedder.as_ref().map_or(default.dimension, |model| model.identity().dimension);
+        let limits = Limits { dimension, ..default };
         let model = Arc::new(Model::default());
         tasks.spawn(Arc::clone(&model).run(store.clone(), embedder, tasks.stopping().clone()));
+        let index = Arc::new(Index::new(limits));
+        let follower = Arc::new(Follower::new(Arc::clone(&index), store.clone()));
+        tasks.spawn(Arc::clone(&follower).run(tasks.stopping().clone()));
+        let published = Arc::clone(&follower);
         let ingest = Ingest::new(
             store.clone(),
             blobs.clone(),
             Arc::clone(&model),
             ingest::Options::of(settings),
-            || {},
+            move || published.notify(),
         );
         ingest.start(&tasks);
-        let index = Arc::new(Index::new(Limits::default()));
         let answer_tasks = Tasks::new();
         let answers = Answers::start(
             answers::Options {
@@ -121,7 +129,13 @@ impl RoleApp {
         let version = env!("CARGO_PKG_VERSION");
         let node = Node { id: Uuid::now_v7(), role: ROLE, address: address.to_string(), version };
         tasks.spawn(upkeep::run(app.clone(), node));
-        Ok(Self { app, tasks, answer_tasks })
+        Ok(Self { app, tasks, answer_tasks, follower })
+    }
+
+    /// Waits until the index has held all that the database had.
+    pub async fn caught_up(&self) {
+        // The sender lives as long as the follower, which is ours.
+        let _ = self.follower.caught_up().wait_for(|caught_up| *caught_up).await;
     }
 
     /// Returns the API.

@@ -22,8 +22,10 @@ use crate::server::ops::{self, Ops};
 use crate::server::{Drained, Limits, Listener, Readiness, TlsFiles, raise_descriptor_limit, serve};
 use crate::telemetry::tasks::Tasks;
 
+/// The index's name in the node's health.
+const INDEX: &str = "index";
 /// What must have happened once before the node is ready.
-const PARTS: [&str; 1] = [DATABASE];
+const PARTS: [&str; 2] = [DATABASE, INDEX];
 /// Threads for work that blocks: files, large scans.
 const BLOCKING_THREADS_MAX: usize = 64;
 /// How long threads that hang may delay the end, after everything was stopped in order.
@@ -122,9 +124,15 @@ async fn live(
         (database.store.clone(), settings.data_dir.clone(), tasks.stopping().clone());
     tasks.spawn(watch::run(store, data_dir, readiness.clone(), stopping));
     front.open(role.router());
-    let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    log::info!(url, duration_ms; "serving on {url}");
-    supervisor.ready(&format!("serving on {url}"));
+    tokio::select! {
+        () = role.caught_up() => {
+            readiness.started(INDEX);
+            let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            log::info!(url, duration_ms; "serving on {url}");
+            supervisor.ready(&format!("serving on {url}"));
+        }
+        () = stop.cancelled() => {}
+    }
 
     stop.cancelled().await;
 
