@@ -17,8 +17,8 @@ use super::weights::Weights;
 use super::{Error, ModelIdentity};
 use crate::telemetry::metrics;
 
-/// A batch takes texts until it has this many tokens: below it the weights' way from memory shows, above it nothing
-/// is gained and a query waits longer (`benches/embed.rs`).
+/// A batch takes texts until it has this many tokens. Short texts one by one ran at about half the speed of batches of
+/// 128 tokens and more; for passages no size stood out, and a smaller batch keeps a query waiting less.
 const BATCH_TOKENS: usize = 256;
 
 /// Published weights by SHA-256, so that a model has one name wherever it came from.
