@@ -92,6 +92,6 @@ mod tests {
     fn a_file_name_cannot_break_out_of_its_header() {
         assert_eq!(attachment("notes.txt"), "attachment; filename=\"notes.txt\"");
         let odd = attachment("a\"; x=\\ü.md");
-        assert_eq!(odd, "attachment; filename=\"a__ x____.md\"; filename*=UTF-8''a%22%3B%20x%3D%5C%C3%BC.md");
+        assert_eq!(odd, "attachment; filename=\"a__ x___.md\"; filename*=UTF-8''a%22%3B%20x%3D%5C%C3%BC.md");
     }
 }
