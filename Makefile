@@ -29,7 +29,7 @@ model: build
 check:
 	@packaging/setup.sh --check
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --features bench -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	shellcheck $(SCRIPTS)
 

@@ -64,8 +64,8 @@ impl ReadAccess {
         Self { user: self.user, collections }
     }
 
-    /// An access for tests of the index, which has no database to ask.
-    #[cfg(test)]
+    /// An access for tests and benches of the index, which have no database to ask.
+    #[cfg(any(test, feature = "bench"))]
     pub fn for_tests(collections: Vec<CollectionId>) -> Self {
         Self::new(UserId::new(), collections)
     }
