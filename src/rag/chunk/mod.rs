@@ -12,10 +12,11 @@ use std::ops::Range;
 use super::extract::{Extracted, Section};
 use split::Atom;
 
-/// How long passages become, in the model's tokens.
+/// How long passages become, in the model's tokens. The default is 256 with the two special tokens that models add:
+/// the window of small models, and short enough to mean one thing.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// A passage with its headings and the model's two special tokens; at most the model's window.
+    /// A passage with its headings, special tokens not counted; at most the model's window.
     pub tokens_max: usize,
     /// How much of a passage's end the next one repeats, at most.
     pub overlap_tokens_max: usize,
@@ -23,15 +24,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { tokens_max: 256, overlap_tokens_max: 32 }
+        Self { tokens_max: 254, overlap_tokens_max: 32 }
     }
 }
 
 /// Longest part of the window that headings may take, as a divisor: longer ones are cut by the model, the text not.
 const HEADING_SHARE: usize = 3;
-
-/// Special tokens that the model adds to each text.
-const SPECIAL_TOKENS: usize = 2;
 
 /// A passage of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +60,7 @@ pub fn chunk(
     for section in &document.sections {
         let above = passage_text(title, &section.heading, "");
         let heading_tokens = count_tokens(&above).min(limits.tokens_max / HEADING_SHARE);
-        let budget = limits.tokens_max.saturating_sub(heading_tokens + SPECIAL_TOKENS).max(1);
+        let budget = limits.tokens_max.saturating_sub(heading_tokens).max(1);
         for range in cut(&document.text, section, count_tokens, budget, limits.overlap_tokens_max) {
             let text = document.text[range.clone()].to_owned();
             let start = scalars.at(range.start);

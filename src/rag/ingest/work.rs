@@ -163,8 +163,8 @@ async fn prepare(parts: &Parts, job: &Job, embedder: Option<Embedder>) -> Result
         let title = extracted.title.clone().unwrap_or_else(|| stem(&file_name).to_owned());
         let cut = match &embedder {
             Some(embedder) => {
-                let window = embedder.window();
-                let limits = chunk::Limits { tokens_max: window, ..chunk::Limits::default() };
+                let mut limits = chunk::Limits::default();
+                limits.tokens_max = limits.tokens_max.min(embedder.window());
                 chunk::chunk(&extracted, &title, &|text| embedder.count_tokens(text), limits)
             }
             None => chunk::chunk(&extracted, &title, &chunk::approximate_tokens, chunk::Limits::default()),
