@@ -17,6 +17,7 @@ mod embed_install;
 mod house;
 mod index;
 mod ingest;
+mod ingest_kills;
 mod node;
 mod ops;
 mod process;

@@ -118,6 +118,11 @@ impl Index {
         refused
     }
 
+    /// Returns the version of a document that searches find.
+    pub fn version(&self, document: DocumentId) -> Option<i32> {
+        self.writer().documents.get(&document).map(|held| held.version)
+    }
+
     /// Hides a document, unless a higher version than `version` is here; `None` hides any.
     pub fn remove(&self, document: DocumentId, version: Option<i32>) {
         let mut writer = self.writer();

@@ -11,6 +11,7 @@ use agent::app::sites::Sites;
 use agent::app::throttle::Throttles;
 use agent::app::{self, App, Parts};
 use agent::config::Settings;
+use agent::index::sync::Follower;
 use agent::index::{Index, Limits};
 use agent::llm::Generator;
 use agent::rag::embed::Embedder;
@@ -41,6 +42,7 @@ pub struct TestApi {
     pub router: Router,
     database: Arc<TestDatabase>,
     originals: Arc<TempDir>,
+    follower: Arc<Follower>,
 }
 
 impl TestApi {
@@ -74,10 +76,11 @@ impl TestApi {
         Browser { router: self.router.clone(), ..browser.clone() }
     }
 
-    /// Starts making documents searchable, with a model or by words only.
+    /// Starts making documents searchable, with a model or by words only, and following what is published.
     pub fn start_ingestion(&self, embedder: Option<Embedder>) {
         let Parts { tasks, store, model, ingest, .. } = &*self.app;
         tasks.spawn(Arc::clone(model).run(store.clone(), embedder, tasks.stopping().clone()));
+        tasks.spawn(Arc::clone(&self.follower).run(tasks.stopping().clone()));
         ingest.start(tasks);
     }
 
@@ -98,15 +101,17 @@ impl TestApi {
         let store = Store::new(options(&settings, database.url())).unwrap();
         let blobs = Blobs::open(originals.path()).unwrap();
         let model = Arc::new(Model::default());
+        let index = Arc::new(Index::new(Limits::default()));
+        let follower = Arc::new(Follower::new(Arc::clone(&index), store.clone()));
+        let published = Arc::clone(&follower);
         let ingest = Ingest::new(
             store.clone(),
             blobs.clone(),
             Arc::clone(&model),
             ingest::Options::of(&settings),
-            || {},
+            move || published.notify(),
         );
         let tasks = Tasks::new();
-        let index = Arc::new(Index::new(Limits::default()));
         let answers = Answers::start(
             answers::Options {
                 store: store.clone(),
@@ -130,7 +135,7 @@ impl TestApi {
             store,
             settings,
         });
-        Self { router: app::router(app.clone()), app, database, originals }
+        Self { router: app::router(app.clone()), app, database, originals, follower }
     }
 
     /// Returns somebody who has no account yet.

@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use super::api::{Answer, Browser, TestApi};
 
+/// Far more than any document takes; a megabyte with vectors takes half a minute on two idle cores.
+const SETTLED_WITHIN: Duration = Duration::from_secs(300);
+
 /// Separates the fields of a form.
 pub const BOUNDARY: &str = "----a-test-boundary";
 
@@ -79,5 +82,5 @@ pub async fn settled(api: &TestApi, browser: &mut Browser, id: &str) -> Value {
             changes.changed().await.unwrap();
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("every document is settled")
+    tokio::time::timeout(SETTLED_WITHIN, wait).await.expect("every document is settled")
 }

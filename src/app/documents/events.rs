@@ -26,7 +26,7 @@ use crate::app::App;
 use crate::app::error::ApiError;
 use crate::app::request::Authenticated;
 use crate::store::access::Caller;
-use crate::store::documents;
+use crate::store::documents::{self, Status};
 use crate::store::ids::DocumentId;
 
 /// How often the database is asked while nothing happens here: the other nodes' changes show that late.
@@ -46,6 +46,10 @@ const MISSED_SECONDS_MAX: f64 = 3600.0;
 
 /// Documents that one stream follows at a time; of more, the newest.
 const DOCUMENTS_MAX: i64 = 1000;
+
+/// A document is announced as ready once searches on this node find it, or after this time: an index that cannot keep
+/// up must not look like a document that hangs.
+const INDEX_WAIT_SECONDS_MAX: f64 = 5.0;
 
 /// A stream ends after this time. The browser comes back by itself and shows who it is again: a session that was
 /// closed meanwhile sees nothing more.
@@ -71,8 +75,8 @@ pub(super) async fn events(
 ) -> Result<Response, ApiError> {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let changes = app.ingest.changes();
-    let mut watcher =
-        Watcher { app, caller, changes, told: HashMap::new(), ends_at: Instant::now() + STREAM_TIME_MAX };
+    let ends_at = Instant::now() + STREAM_TIME_MAX;
+    let mut watcher = Watcher { app, caller, changes, told: HashMap::new(), is_waiting: false, ends_at };
     let opening = watcher.open(last).await?;
     let headers = HeaderMap::from_iter([
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -98,6 +102,8 @@ struct Watcher {
     caller: Caller,
     changes: watch::Receiver<u64>,
     told: HashMap<DocumentId, Told>,
+    /// A document is ready, but not yet in this node's index.
+    is_waiting: bool,
     ends_at: Instant,
 }
 
@@ -138,9 +144,10 @@ impl Watcher {
         let stopping = self.app.tasks.stopping().clone();
         while Instant::now() < silent_until {
             tokio::time::sleep(POLL_INTERVAL_MIN).await;
+            let pause = if self.is_waiting { Duration::ZERO } else { POLL_INTERVAL - POLL_INTERVAL_MIN };
             tokio::select! {
                 () = stopping.cancelled() => return None,
-                () = tokio::time::sleep(POLL_INTERVAL - POLL_INTERVAL_MIN) => {}
+                () = tokio::time::sleep(pause) => {}
                 changed = self.changes.changed() => changed.ok()?,
             }
             if Instant::now() > self.ends_at {
@@ -160,14 +167,20 @@ impl Watcher {
         let found = self.look(&watched, RECENT_SECONDS).await?;
         let is_whole = i64::try_from(found.len()).is_ok_and(|count| count < DOCUMENTS_MAX);
         let id = Timestamp::now().as_microsecond();
+        self.is_waiting = false;
         let mut news = String::new();
         let mut seen = HashMap::with_capacity(found.len());
         for document in found.into_iter().rev() {
             let told = Told::of(&document);
             let before = self.told.get(&document.id).copied();
-            seen.insert(document.id, told);
-            if before != Some(told) {
+            if before == Some(told) {
+                seen.insert(document.id, told);
+            } else if self.is_findable(&document) {
+                seen.insert(document.id, told);
                 news.push_str(&event(id, "document", &Document::from(document)));
+            } else {
+                self.is_waiting = true;
+                seen.extend(before.map(|before| (document.id, before)));
             }
         }
         for document in watched.iter().filter(|document| is_whole && !seen.contains_key(document)) {
@@ -175,6 +188,13 @@ impl Watcher {
         }
         self.told = seen;
         Ok(news)
+    }
+
+    fn is_findable(&self, document: &documents::Document) -> bool {
+        let age = (Timestamp::now() - document.updated_at).total(jiff::Unit::Second).unwrap_or(0.0);
+        document.status != Status::Ready
+            || age > INDEX_WAIT_SECONDS_MAX
+            || self.app.index.version(document.id).is_some_and(|version| version >= document.version)
     }
 
     async fn look(
