@@ -129,27 +129,15 @@ pub(super) fn command(
     }
 }
 
-/// Postgres names its own severity; what is routine there is debugging here, and so is what it answers to whoever asks
-/// whether it has started.
+/// Postgres names its own severity. All but a panic of its own concerns one client, who is told, or the start or the
+/// end, which is reported with its last lines.
 fn level(line: &str) -> log::Level {
-    match line.split_once(":  ") {
-        Some(("FATAL", text)) if !text.starts_with("the database system is ") => log::Level::Warn,
-        Some(("PANIC", _)) => log::Level::Error,
-        Some(_) | None => log::Level::Debug,
-    }
+    if line.starts_with("PANIC:") { log::Level::Error } else { log::Level::Debug }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_is_no_routine_is_a_warning() {
-        assert_eq!(level("LOG:  checkpoint complete"), log::Level::Debug);
-        assert_eq!(level("FATAL:  the database system is starting up"), log::Level::Debug);
-        assert_eq!(level("FATAL:  could not write lock file: No space left on device"), log::Level::Warn);
-        assert_eq!(level("PANIC:  could not write to file"), log::Level::Error);
-    }
 
     #[test]
     fn reads_the_major_version() {

@@ -183,7 +183,10 @@ impl Postmaster {
     /// Waits for its end and says how it went.
     pub async fn ended(&mut self) -> String {
         match self {
-            Self::Child(child) => child.exited().await.to_string(),
+            Self::Child(child) => {
+                let status = child.exited().await;
+                format!("{status}; {}", child.tail().pop().unwrap_or_default())
+            }
             Self::Adopted(old) => {
                 old.ended().await;
                 "not our child, so its status is unknown".to_owned()
