@@ -165,7 +165,8 @@ impl Index {
     /// Finds the passages that match a query best, in the collections that the caller may read.
     ///
     /// Returns `min(k, matches)` hits, best first, equal scores by ascending chunk id. Every chunk with a vector matches
-    /// a query's vector; chunks that share a term match its text. Takes no lock.
+    /// a query's vector; chunks that share a term match its text. Takes no lock, and per 100,000 chunks in reach about
+    /// 1 ms of CPU for the vector and 1 ms for the words of a sentence (figures: `benches/search.sh`).
     ///
     /// # Errors
     /// [`Error::K`], [`Error::Missing`] and those of an unusable vector: the caller's query is at fault.

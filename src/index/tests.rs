@@ -145,6 +145,20 @@ fn a_filter_returns_all_matches_up_to_k() {
 }
 
 #[test]
+fn equal_vectors_come_in_the_order_of_their_ids() {
+    let index = index();
+    for id in (0..600).rev() {
+        let mut same = entry(1, id, 1, "same");
+        same.chunks[0].vector = Some(vector(7));
+        index.put(same).unwrap();
+    }
+    index.remove(document(1), None);
+    for query in [by_vector(&vector(9), 4), by_text("same", 4)] {
+        assert_eq!(found(&index, &[1], &query), [0, 2, 3, 4]);
+    }
+}
+
+#[test]
 fn fusion_prefers_what_both_lists_have() {
     let index = index();
     index.put(entry(1, 10, 1, "river bank")).unwrap();

@@ -15,9 +15,9 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// MiniLM's dimension, and as many chunks as fit 4 GiB with their postings.
+    /// MiniLM's dimension, and as many chunks as take about 4 GB with their vectors and postings.
     fn default() -> Self {
-        Self { dimension: 384, chunks_max: 4_000_000 }
+        Self { dimension: 384, chunks_max: 2_500_000 }
     }
 }
 
