@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::api::{Browser, TestApi};
 use crate::support::documents::{Form, accepted, settled, submit, upload};
+use crate::support::fault_proxy::FaultProxy;
 
 const GUIDE: &str = "# Pump guide\n\n## Starting\n\nOpen the inlet valve, then press the green button.\n";
 
@@ -268,4 +269,26 @@ fn every_reason_is_documented_and_no_other() {
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let documented: Vec<&str> = rows.map(|row| row.split('`').nth(1).unwrap()).collect();
     assert_eq!(documented, Reason::ALL.map(Reason::code));
+}
+
+#[tokio::test]
+async fn without_its_database_a_node_acknowledges_nothing_and_loses_nothing() {
+    let api = TestApi::new().await;
+    let wire = FaultProxy::new(api.database_url()).await;
+    let node = api.node_at(&wire.url(), &[("database_acquire_timeout", "500ms")]);
+    let ann = api.user("ann").await;
+    let mut ann = node.adopt(&ann);
+    let early = accepted(&mut ann, "early.txt", b"stored before the outage").await;
+
+    wire.cut();
+    let refused = upload(&mut ann, "during.txt", b"sent in the outage").await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!refused.header("retry-after").is_empty());
+    node.start_ingestion(None);
+
+    wire.restore();
+    assert_eq!(settled(&node, &mut ann, &early).await["status"], "ready");
+    let late = accepted(&mut ann, "during.txt", b"sent in the outage").await;
+    assert_eq!(settled(&node, &mut ann, &late).await["status"], "ready");
+    assert_eq!(ann.get("/api/documents/").await.json()["count"], 2);
 }

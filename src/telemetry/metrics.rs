@@ -262,12 +262,23 @@ metrics! {
     EMBEDDING_REFUSED: Counter = "embedding_refused_total";
     /// Tokens embedded, special ones included.
     EMBEDDING_TOKENS: Counter = "embedding_tokens_total";
+    /// Bytes of uploaded files that were stored.
+    UPLOADED: Counter = "uploaded_bytes_total";
+    /// Documents that wait for a worker of any node, as this node last saw them.
+    DOCUMENTS_WAITING: Gauge = "documents_waiting";
+    /// Documents that this node's workers brought to an end, by how they ended.
+    DOCUMENTS_SETTLED: Counters<2> = "documents_settled_total" by "outcome" in DOCUMENT_OUTCOMES;
+    /// Time that a worker took to make a document searchable.
+    INGEST_DURATION: Timing = "ingest_duration_ms";
     /// Time from a request's head to its answer's head.
     REQUEST_DURATION: Timing = "request_duration_ms";
 }
 
 /// What a connection can be late with.
 pub const TIME_OUTS: [&str; 5] = ["idle", "head", "body", "write", "handshake"];
+
+/// How a document can end.
+pub const DOCUMENT_OUTCOMES: [&str; 2] = ["ready", "failed"];
 
 /// The limits on how often somebody may ask.
 pub const THROTTLE_LIMITS: [&str; 5] = ["anonymous", "user", "chat", "upload", "login"];

@@ -76,6 +76,11 @@ impl TestApi {
         Browser { router: self.router.clone(), ..browser.clone() }
     }
 
+    /// Starts another node on the same database, reached by `url`, and the same originals.
+    pub fn node_at(&self, url: &str, settings: &[(&str, &str)]) -> Self {
+        Self::at(url, Arc::clone(&self.database), Arc::clone(&self.originals), settings, Generator::default())
+    }
+
     /// Starts making documents searchable, with a model or by words only, and following what is published.
     pub fn start_ingestion(&self, embedder: Option<Embedder>) {
         let Parts { tasks, store, model, ingest, .. } = &*self.app;
@@ -95,10 +100,21 @@ impl TestApi {
         settings: &[(&str, &str)],
         generator: Generator,
     ) -> Self {
+        let url = database.url().to_owned();
+        Self::at(&url, database, originals, settings, generator)
+    }
+
+    fn at(
+        url: &str,
+        database: Arc<TestDatabase>,
+        originals: Arc<TempDir>,
+        settings: &[(&str, &str)],
+        generator: Generator,
+    ) -> Self {
         let mut pairs = vec![("role", "app"), ("profile", "local")];
         pairs.extend_from_slice(settings);
         let settings = Arc::new(Settings::from_pairs(&pairs).unwrap_or_else(|problems| panic!("{problems}")));
-        let store = Store::new(options(&settings, database.url())).unwrap();
+        let store = Store::new(options(&settings, url)).unwrap();
         let blobs = Blobs::open(originals.path()).unwrap();
         let model = Arc::new(Model::default());
         let index = Arc::new(Index::new(Limits::default()));
@@ -136,6 +152,11 @@ impl TestApi {
             settings,
         });
         Self { router: app::router(app.clone()), app, database, originals, follower }
+    }
+
+    /// Where the database is.
+    pub fn database_url(&self) -> &str {
+        self.database.url()
     }
 
     /// Returns somebody who has no account yet.

@@ -23,6 +23,7 @@ use crate::store::collections::{self, Outcome};
 use crate::store::documents::{self, Added, NewDocument};
 use crate::store::ids::{CollectionId, DocumentId};
 use crate::telemetry::chain::chain;
+use crate::telemetry::metrics;
 
 /// What a form may have around its file, in bytes: boundaries, headers and the other fields.
 const FORM_BYTES_MAX: u64 = 64 * 1024;
@@ -200,7 +201,9 @@ async fn store(app: &App, mut field: Field<'_>, bytes_max: u64) -> Result<Stored
         }
         upload.write(&piece).await?;
     }
-    Ok(upload.finish().await?)
+    let stored = upload.finish().await?;
+    metrics::UPLOADED.add(stored.size_bytes);
+    Ok(stored)
 }
 
 /// Reads the `collection` field.

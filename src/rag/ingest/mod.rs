@@ -21,6 +21,7 @@ use crate::store::ids::UserId;
 use crate::store::jobs::{self, Job, Kind};
 use crate::store::{Error, Store, blobs::Blobs};
 use crate::telemetry::chain::chain;
+use crate::telemetry::metrics;
 use crate::telemetry::tasks::Tasks;
 use work::Trouble;
 
@@ -35,6 +36,10 @@ const ATTEMPT_RETRY: Duration = Duration::from_secs(5);
 
 /// How many owners are remembered for fairness between them.
 const SERVED_MAX: usize = 256;
+
+/// Positions in [`metrics::DOCUMENT_OUTCOMES`].
+const READY: usize = 0;
+const FAILED: usize = 1;
 
 /// Limits of ingestion.
 #[derive(Clone, Copy, Debug)]
@@ -193,10 +198,13 @@ impl Parts {
             }
         };
         let document = job.document;
-        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration = started.elapsed();
+        let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         match &result {
             Ok(version) => {
                 (self.on_published)();
+                metrics::INGEST_DURATION.record(duration);
+                metrics::DOCUMENTS_SETTLED.at(READY).add(1);
                 log::info!(document:%, version, duration_ms; "document {document} is searchable");
             }
             Err(trouble) => log::info!(document:%, duration_ms; "document {document}: {trouble}"),
@@ -238,7 +246,9 @@ impl Parts {
                         jobs::give_back(&client, job, jittered(ATTEMPT_RETRY), true).await
                     }
                     Trouble::Document(reason) | Trouble::Attempt(reason) => {
-                        jobs::fail(&client, job, reason.code()).await
+                        let failed = jobs::fail(&client, job, reason.code()).await;
+                        metrics::DOCUMENTS_SETTLED.at(FAILED).add(u64::from(failed.is_ok()));
+                        failed
                     }
                     Trouble::Stopping => jobs::give_back(&client, job, Duration::ZERO, false).await,
                     Trouble::Outside(_) => {

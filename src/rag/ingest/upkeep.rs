@@ -11,6 +11,7 @@ use super::{Parts, jittered};
 use crate::rag::model::Ability;
 use crate::store::{blob_removals, jobs};
 use crate::telemetry::chain::chain;
+use crate::telemetry::metrics;
 
 /// How often removals of other nodes are looked for; this node's own are done at once.
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
@@ -23,6 +24,9 @@ const EMBED_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Documents that are queued for embedding at a time.
 const EMBED_BATCH: i64 = 1000;
+
+/// How often the waiting documents are counted, for the metrics.
+const COUNT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// When the first sweep for orphans runs after a start, and how often then.
 const SWEEP_DELAY: Duration = Duration::from_secs(600);
@@ -45,6 +49,7 @@ pub async fn run(parts: Arc<Parts>, stopping: CancellationToken) {
     };
     let mut purge = every(Duration::from_secs(1), PURGE_INTERVAL);
     let mut embed = every(Duration::from_secs(1), EMBED_INTERVAL);
+    let mut count = every(Duration::from_secs(1), COUNT_INTERVAL);
     let mut sweep = every(SWEEP_DELAY, SWEEP_INTERVAL);
     loop {
         let (task, result) = tokio::select! {
@@ -52,6 +57,7 @@ pub async fn run(parts: Arc<Parts>, stopping: CancellationToken) {
             _ = purge.tick() => ("remove originals", remove_originals(&parts).await),
             () = parts.deleted.notified() => ("remove originals", remove_originals(&parts).await),
             _ = embed.tick() => ("queue embeddings", queue_embeddings(&parts).await),
+            _ = count.tick() => ("count jobs", count_jobs(&parts).await),
             _ = sweep.tick() => ("sweep originals", sweep_orphans(&parts).await),
         };
         if let Err(error) = result {
@@ -92,6 +98,12 @@ async fn queue_embeddings(parts: &Parts) -> Result<()> {
             parts.uploaded.notify_waiters();
         }
     }
+    Ok(())
+}
+
+async fn count_jobs(parts: &Parts) -> Result<()> {
+    let waiting = jobs::count_waiting(&parts.store.primary().await?).await?;
+    metrics::DOCUMENTS_WAITING.set(waiting);
     Ok(())
 }
 
