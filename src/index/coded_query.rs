@@ -23,7 +23,7 @@ pub(super) struct CodedQuery {
 }
 
 impl CodedQuery {
-    /// Codes a vector that [`unit`] returned.
+    /// Codes a vector that [`unit()`] returned.
     pub fn new(unit: &[f32]) -> Self {
         let lines = unit.len().div_ceil(LINE_DIMENSIONS);
         let largest = unit.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
