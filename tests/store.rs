@@ -127,6 +127,20 @@ async fn a_violated_constraint_is_named() {
 }
 
 #[tokio::test]
+async fn an_error_does_not_quote_the_row_that_was_refused() {
+    let database = TestDatabase::new().await;
+    let store = store(database.url());
+    migrate::migrate(&store).await.unwrap();
+    let client = store.primary().await.unwrap();
+    let sql =
+        "insert into users (id, username, email, password) values (gen_random_uuid(), 'ann', null, 'secret')";
+    let error = client.execute(sql, &[]).await.unwrap_err();
+    let said = format!("{:#} {error:?}", anyhow::Error::from(client.execute(sql, &[]).await.unwrap_err()));
+    assert!(matches!(error, Error::Unexpected(_)), "{error:?}");
+    assert!(said.contains("23502") && !said.contains("secret"), "{said}");
+}
+
+#[tokio::test]
 async fn an_uncommitted_transaction_leaves_nothing_behind() {
     let database = TestDatabase::new().await;
     let store = store(database.url());

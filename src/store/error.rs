@@ -1,7 +1,7 @@
 //! What can go wrong with the database, by what the caller can do about it.
 
 use deadpool_postgres::PoolError;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 /// A failed database call.
 #[derive(Debug, thiserror::Error)]
@@ -12,10 +12,10 @@ pub enum Error {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The statement ran into its time limit or lost against a concurrent transaction. Retry, or shed load.
     #[error("database busy")]
-    Busy(#[source] tokio_postgres::Error),
+    Busy(#[source] Refusal),
     /// The database's disk or memory is full. Nothing was stored.
     #[error("database full")]
-    Full(#[source] tokio_postgres::Error),
+    Full(#[source] Refusal),
     /// A unique or foreign-key constraint refused the row.
     #[error("constraint {constraint} violated")]
     Conflict {
@@ -50,24 +50,46 @@ impl Error {
     }
 
     pub(super) fn from_postgres(error: tokio_postgres::Error) -> Self {
-        let Some(code) = error.code().cloned() else {
-            return if error.is_closed() || breaks_connection(&error) {
+        let breaks = breaks_connection(&error);
+        let Some(refusal) = error.as_db_error().map(Refusal::from) else {
+            return if breaks {
                 Self::Unavailable(Box::new(error))
             } else {
                 Self::Unexpected(Box::new(error))
             };
         };
-        match &code.code()[..2] {
-            _ if breaks_connection(&error) => Self::Unavailable(Box::new(error)),
-            "53" if code == SqlState::DISK_FULL || code == SqlState::OUT_OF_MEMORY => Self::Full(error),
-            "53" => Self::Unavailable(Box::new(error)),
-            "40" | "55" => Self::Busy(error),
-            "57" => Self::Busy(error),
-            "23" => match error.as_db_error().and_then(|db| db.constraint()) {
-                Some(constraint) => Self::Conflict { constraint: constraint.to_owned() },
-                None => Self::Unexpected(Box::new(error)),
-            },
-            _ => Self::Unexpected(Box::new(error)),
+        match &refusal.code.code()[..2] {
+            _ if breaks => Self::Unavailable(Box::new(refusal)),
+            "53" if refusal.code == SqlState::DISK_FULL || refusal.code == SqlState::OUT_OF_MEMORY => {
+                Self::Full(refusal)
+            }
+            "53" => Self::Unavailable(Box::new(refusal)),
+            "40" | "55" | "57" => Self::Busy(refusal),
+            "23" if refusal.constraint.is_some() => {
+                Self::Conflict { constraint: refusal.constraint.unwrap_or_default() }
+            }
+            _ => Self::Unexpected(Box::new(refusal)),
+        }
+    }
+}
+
+/// What Postgres said, without its detail, hint and context: those quote rows, and rows are people's texts and secrets.
+#[derive(Debug, thiserror::Error)]
+#[error("{severity} {}: {message}", code.code())]
+pub struct Refusal {
+    code: SqlState,
+    severity: String,
+    message: String,
+    constraint: Option<String>,
+}
+
+impl From<&DbError> for Refusal {
+    fn from(error: &DbError) -> Self {
+        Self {
+            code: error.code().clone(),
+            severity: error.severity().to_owned(),
+            message: error.message().to_owned(),
+            constraint: error.constraint().map(str::to_owned),
         }
     }
 }
