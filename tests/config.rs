@@ -96,6 +96,23 @@ fn every_problem_is_reported_at_once_and_no_value_is_repeated() {
 }
 
 #[test]
+fn a_deployment_does_not_talk_to_its_database_in_plain_text() {
+    let deployed = |url| {
+        let variables = [
+            ("AGENT_PROFILE", "aws"),
+            ("AGENT_PUBLIC_URLS", "https://chat.example.org"),
+            ("AGENT_BLOBS", "/mnt/originals"),
+            ("AGENT_DATABASE_URL", url),
+        ];
+        resolve(&variables).is_ok()
+    };
+    assert!(!deployed("postgres://u:p@db.example.org/agent"));
+    assert!(!deployed("postgres://u:p@db.example.org/agent?sslmode=prefer"));
+    assert!(deployed("postgres://u:p@db.example.org/agent?sslmode=verify-full"));
+    assert!(deployed("postgres://u@/agent?host=/run/postgresql"));
+}
+
+#[test]
 fn a_bound_is_accepted_and_its_neighbour_is_not() {
     for (value, good) in [("1", true), ("64", true), ("0", false), ("65", false)] {
         assert_eq!(resolve(&[("AGENT_INGEST_WORKERS", value)]).is_ok(), good, "{value}");

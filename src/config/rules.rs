@@ -67,9 +67,22 @@ fn check_database(settings: &Settings, refuse: &mut impl FnMut(&str, &str)) {
                 ["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme));
             if !known {
                 refuse("database_url", "must begin with postgres:// or postgresql://");
+            } else if settings.profile == Profile::Aws
+                && settings.database_ca_file.is_none()
+                && !is_private_way(url.expose())
+            {
+                refuse(
+                    "database_url",
+                    "must ask for TLS in profile aws: add sslmode=verify-full, or set database_ca_file",
+                );
             }
         }
     }
+}
+
+/// Whether nobody on the network can read what goes to this database: TLS, or a Unix socket.
+fn is_private_way(url: &str) -> bool {
+    ["sslmode=require", "sslmode=verify-", "host=/", "host=%2F", "@%2F"].iter().any(|sign| url.contains(sign))
 }
 
 fn check_server(settings: &Settings, refuse: &mut impl FnMut(&str, &str)) {
