@@ -194,6 +194,23 @@ async fn a_node_that_stops_gives_its_work_back_without_counting_it() {
     assert_eq!(job.attempts, 1);
 }
 
+#[tokio::test]
+async fn a_searchable_document_whose_embedding_is_given_up_stays_searchable_and_is_not_tried_for_ever() {
+    let api = TestApi::new().await;
+    api.start_ingestion(None);
+    let mut ann = api.user("ann").await;
+    let id = accepted(&mut ann, "a.txt", b"one").await;
+    settled(&api, &mut ann, &id).await;
+    let client = api.app.store.primary().await.unwrap();
+    assert_eq!(jobs::queue_embeddings(&client, 10).await.unwrap(), 1);
+    let job = jobs::claim(&client, &[Kind::Embed], LEASE, &[]).await.unwrap().unwrap();
+    jobs::fail(&client, &job, "embedding_failed").await.unwrap();
+    assert_eq!(jobs::queue_embeddings(&client, 10).await.unwrap(), 0);
+    assert!(jobs::claim(&client, &[Kind::Embed], LEASE, &[]).await.unwrap().is_none());
+    assert_eq!(jobs::count_waiting(&client).await.unwrap(), 0);
+    assert_eq!(ann.get(&format!("/api/documents/{id}/")).await.json()["status"], "ready");
+}
+
 async fn vectors(api: &TestApi) -> (i64, i64, Option<i32>) {
     let client = api.app.store.primary().await.unwrap();
     let sql = "select count(*), count(embedding), (select max(generation) from documents) from chunks";

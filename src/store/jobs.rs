@@ -126,15 +126,14 @@ pub async fn renew(client: &Client, job: &Job, lease: Duration) -> Result<bool, 
     Ok(client.execute(sql, &[&job.id, &job.token, &lease.as_secs_f64()]).await? > 0)
 }
 
-/// Notes how far a job is, for those who watch. Without effect when it is not ours any more.
+/// Notes how far a job is, for those who watch. Returns whether it is still ours.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn note_progress(client: &Client, job: &Job, status: Status, progress: f32) -> Result<(), Error> {
+pub async fn note_progress(client: &Client, job: &Job, status: Status, progress: f32) -> Result<bool, Error> {
     let sql = "update documents d set status = $3, progress = $4, updated_at = now()
                from jobs j where j.id = $1 and j.lease_token = $2 and d.id = j.document_id";
-    client.execute(sql, &[&job.id, &job.token, &status.as_str(), &progress]).await?;
-    Ok(())
+    Ok(client.execute(sql, &[&job.id, &job.token, &status.as_str(), &progress]).await? > 0)
 }
 
 /// Gives a job back, to be taken again after `wait`.
@@ -158,17 +157,25 @@ pub async fn give_back(client: &Client, job: &Job, wait: Duration, counts: bool)
     Ok(())
 }
 
-/// Ends a job without a result. A document that was searchable before stays so.
+/// Ends a job without a result. A document that was searchable before stays so, without vectors: its job is kept, never
+/// due, so that it is not queued for ever again.
 ///
 /// # Errors
 /// See [`Error`].
 pub async fn fail(client: &Client, job: &Job, reason: &str) -> Result<(), Error> {
-    let sql = "
-        with j as (
-            delete from jobs where id = $1 and lease_token = $2 returning document_id, kind
-        )
-        update documents d set status = 'failed', reason = $3, updated_at = now()
-        from j where d.id = j.document_id and j.kind = 'ingest'";
+    let sql = match job.kind {
+        Kind::Ingest => {
+            "with j as (
+                 delete from jobs where id = $1 and lease_token = $2 returning document_id
+             )
+             update documents d set status = 'failed', reason = $3, updated_at = now()
+             from j where d.id = j.document_id"
+        }
+        Kind::Embed => {
+            "update jobs set run_after = 'infinity', lease_token = null, lease_until = null
+             where id = $1 and lease_token = $2 and $3::text is not null"
+        }
+    };
     client.execute(sql, &[&job.id, &job.token, &reason]).await?;
     Ok(())
 }
@@ -193,6 +200,7 @@ pub async fn queue_embeddings(client: &Client, limit: i64) -> Result<u64, Error>
 /// # Errors
 /// See [`Error`].
 pub async fn count_waiting(client: &Client) -> Result<i64, Error> {
-    let sql = "select count(*) from jobs where lease_until is null or lease_until < now()";
+    let sql = "select count(*) from jobs
+               where run_after < 'infinity' and (lease_until is null or lease_until < now())";
     Ok(client.query_one(sql, &[]).await?.get(0))
 }

@@ -245,8 +245,11 @@ impl<'a> Progress<'a> {
         }
         self.last = Some((status, Instant::now()));
         let client = self.parts.store.primary().await?;
-        jobs::note_progress(&client, self.job, status, share).await?;
+        let is_ours = jobs::note_progress(&client, self.job, status, share).await?;
         drop(client);
+        if !is_ours {
+            return Err(Trouble::Lost);
+        }
         self.parts.note_change();
         Ok(())
     }
