@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use agent::cli::ExitCode;
-use agent::config::{Settings, definitions, environment_name};
+use agent::config::{CLOSE_RESERVE, STOP_TIMEOUT, Settings, definitions, environment_name};
 use agent::store::{cluster, migrate};
 
 /// The longest source file, in lines.
@@ -241,6 +241,7 @@ fn every_migration_is_listed() {
 
 #[test]
 fn a_stop_ends_before_the_unit_s_stop_timeout() {
+    assert!(cluster::STOP_DEADLINE <= CLOSE_RESERVE);
     for profile in ["local", "aws"] {
         let pairs = [
             ("role", "app"),
@@ -251,6 +252,20 @@ fn a_stop_ends_before_the_unit_s_stop_timeout() {
             ("database", "private"),
         ];
         let settings = Settings::from_pairs(&pairs).unwrap();
-        assert!(settings.drain.total() + cluster::STOP_DEADLINE < agent::config::STOP_TIMEOUT, "{profile}");
+        assert!(settings.drain.total() + CLOSE_RESERVE <= STOP_TIMEOUT, "{profile}");
     }
+}
+
+#[test]
+fn every_setting_has_an_effect() {
+    let code: String = sources(&root().join("src"))
+        .into_iter()
+        .filter(|(path, _)| !path.starts_with("config/"))
+        .map(|(_, text)| code(&text))
+        .collect();
+    let unused: Vec<&str> = definitions()
+        .map(|setting| setting.key)
+        .filter(|key| !code.contains(&format!(".{}", key.rsplit('.').next().unwrap())))
+        .collect();
+    assert_eq!(unused, Vec::<&str>::new());
 }

@@ -19,7 +19,7 @@ pub use definition::{DefaultValue, Definition};
 pub use network::{Cidr, Origin};
 pub use problem::{Problem, Problems};
 pub use resolve::{Effective, Resolved, Surroundings};
-pub use rules::STOP_TIMEOUT;
+pub use rules::{CLOSE_RESERVE, STOP_TIMEOUT};
 pub use settings::{
     Chat, Drain, Ingest, Model, Password, Server, Settings, Throttle, Upload, definitions, environment_name,
 };

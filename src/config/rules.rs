@@ -8,6 +8,8 @@ use super::vocabulary::{DatabaseKind, Profile, Role};
 
 /// How long systemd waits for the process to stop before it kills it: the unit's `TimeoutStopSec`.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(75);
+/// How much of [`STOP_TIMEOUT`] is kept for what follows the drain: a private Postgres that flushes and ends.
+pub const CLOSE_RESERVE: Duration = Duration::from_secs(15);
 
 /// Adds what is wrong with the settings as a whole.
 pub(super) fn check(settings: &Settings, problems: &mut Vec<Problem>) {
@@ -29,10 +31,10 @@ pub(super) fn check(settings: &Settings, problems: &mut Vec<Problem>) {
     }
     check_database(settings, &mut refuse);
     check_server(settings, &mut refuse);
-    if settings.drain.total() >= STOP_TIMEOUT {
+    if settings.drain.total() + CLOSE_RESERVE > STOP_TIMEOUT {
         refuse(
             "drain",
-            "balancer_wait, deadline and metrics_wait together must be shorter than the unit's 75s",
+            "balancer_wait and deadline together must be at most 60s: the unit kills after 75s, and the database takes up to 15s to close",
         );
     }
     if settings.upload.text_bytes_max > settings.upload.bytes_max {

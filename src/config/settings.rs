@@ -60,7 +60,8 @@ settings! {
         description: "`url` where `database_url` is set, else `private`; aws `url`",
         compute: default_database,
     };
-    /// PEM file with the authorities that may sign the database server's certificate. Where it is set, TLS is required.
+    /// PEM file with the authorities that may sign the database server's certificate; with it, TLS is required.
+    /// Without it, a URL that asks for TLS trusts the system's.
     database_ca_file: Option<PathBuf> = Unset;
     /// Most connections to the database.
     database_pool_max: usize = Same("16"), "2" to "500";
@@ -124,20 +125,18 @@ settings! {
 }
 
 settings! {
-    /// Phases of an orderly stop. Together they are shorter than the unit's stop timeout of 75 s.
+    /// Phases of an orderly stop. Together they leave the database time to close before the unit's stop timeout.
     Drain, "drain.";
     /// How long the node goes on serving after it says that it is not ready, for load balancers to notice.
     balancer_wait: Duration = ByProfile { local: "0s", aws: "15s" }, "0s" to "1m";
     /// Longest wait for requests and answers in flight.
     deadline: Duration = Same("40s"), "0s" to "1m";
-    /// Longest wait for the last metrics.
-    metrics_wait: Duration = Same("3s"), "0s" to "1m";
 }
 
 impl Drain {
     /// Returns the longest time that the phases take together.
     pub fn total(&self) -> Duration {
-        self.balancer_wait + self.deadline + self.metrics_wait
+        self.balancer_wait + self.deadline
     }
 }
 
