@@ -118,9 +118,11 @@ impl Index {
         refused
     }
 
-    /// Returns the version of a document that searches find.
+    /// Returns the version of a document that searches find; `None` also while a change is being made, for which this
+    /// does not wait: ask again.
     pub fn version(&self, document: DocumentId) -> Option<i32> {
-        self.writer().documents.get(&document).map(|held| held.version)
+        let writer = self.writer.try_lock().ok()?;
+        writer.documents.get(&document).map(|held| held.version)
     }
 
     /// Hides a document, unless a higher version than `version` is here; `None` hides any.
