@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use agent::rag::embed::Embedder;
+use agent::store::Client;
+use agent::store::documents::Status;
 use agent::store::ids::UserId;
 use agent::store::jobs::{self, Kind};
 use serde_json::{Value, json};
@@ -208,6 +210,39 @@ async fn a_searchable_document_whose_embedding_is_given_up_stays_searchable_and_
     assert_eq!(jobs::queue_embeddings(&client, 10).await.unwrap(), 0);
     assert!(jobs::claim(&client, &[Kind::Embed], LEASE, &[]).await.unwrap().is_none());
     assert_eq!(jobs::count_waiting(&client).await.unwrap(), 0);
+    assert_eq!(ann.get(&format!("/api/documents/{id}/")).await.json()["status"], "ready");
+}
+
+/// Waits until a statement waits for a lock that another one holds.
+async fn until_blocked(client: &Client) {
+    let sql = "select count(*) from pg_stat_activity
+               where datname = current_database() and wait_event_type = 'Lock'";
+    let blocked = async {
+        while client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), blocked).await.expect("a statement waits");
+}
+
+#[tokio::test]
+async fn progress_that_comes_late_does_not_undo_a_publication() {
+    let api = TestApi::new().await;
+    let mut ann = api.user("ann").await;
+    let id = accepted(&mut ann, "a.txt", b"one").await;
+    let store = &api.app.store;
+    let (slow, watching) = (store.primary().await.unwrap(), store.primary().await.unwrap());
+    let job = jobs::claim(&slow, &[Kind::Ingest], Duration::ZERO, &[]).await.unwrap().unwrap();
+    // The other node has locked the document, and publishes it while the progress waits for the row.
+    let mut other = store.primary().await.unwrap();
+    let publication = other.transaction().await.unwrap();
+    publication.execute("update documents set status = 'ready'", &[]).await.unwrap();
+    publication.execute("delete from jobs", &[]).await.unwrap();
+    let (noted, ()) = tokio::join!(jobs::note_progress(&slow, &job, Status::Embedding, 0.5), async {
+        until_blocked(&watching).await;
+        publication.commit().await.unwrap();
+    });
+    assert!(!noted.unwrap());
     assert_eq!(ann.get(&format!("/api/documents/{id}/")).await.json()["status"], "ready");
 }
 

@@ -128,11 +128,15 @@ pub async fn renew(client: &Client, job: &Job, lease: Duration) -> Result<bool, 
 
 /// Notes how far a job is, for those who watch. Returns whether it is still ours.
 ///
+/// A document that another node settled while this waited for its row stays as it is: of the two rows only that one is
+/// read again then.
+///
 /// # Errors
 /// See [`Error`].
 pub async fn note_progress(client: &Client, job: &Job, status: Status, progress: f32) -> Result<bool, Error> {
     let sql = "update documents d set status = $3, progress = $4, updated_at = now()
-               from jobs j where j.id = $1 and j.lease_token = $2 and d.id = j.document_id";
+               from jobs j where j.id = $1 and j.lease_token = $2 and d.id = j.document_id
+                 and d.status not in ('ready', 'failed')";
     Ok(client.execute(sql, &[&job.id, &job.token, &status.as_str(), &progress]).await? > 0)
 }
 
@@ -180,7 +184,8 @@ pub async fn fail(client: &Client, job: &Job, reason: &str) -> Result<(), Error>
     Ok(())
 }
 
-/// Queues the embedding of up to `limit` searchable documents that have no vectors. Returns how many.
+/// Queues the embedding of up to `limit` searchable documents that have no vectors and were not given up. Returns how
+/// many.
 ///
 /// # Errors
 /// See [`Error`].
@@ -195,7 +200,7 @@ pub async fn queue_embeddings(client: &Client, limit: i64) -> Result<u64, Error>
     client.execute(sql, &[&limit]).await
 }
 
-/// Counts the jobs that wait, for the metrics.
+/// Counts the jobs that wait, those given up not included, for the metrics.
 ///
 /// # Errors
 /// See [`Error`].
