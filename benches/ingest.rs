@@ -114,6 +114,6 @@ fn passages(text: &str, embedder: &Embedder) -> Vec<String> {
     let extracted = extract::extract(text.as_bytes(), "handbook.md", limits).unwrap();
     let title = extracted.title.clone().unwrap_or_default();
     let count_tokens = |text: &str| embedder.count_tokens(text);
-    let chunks = chunk::chunk(&extracted, &title, &count_tokens, chunk::Limits::default());
+    let chunks = chunk::chunk(&extracted, &title, &count_tokens, chunk::Limits::default()).unwrap();
     chunks.iter().map(|chunk| passage_text(&title, &chunk.heading, &chunk.text)).collect()
 }

@@ -49,7 +49,7 @@ fn every_labelled_passage_is_whole_in_a_chunk_of_its_document() {
     assert!(labels.len() >= 40);
     for label in &labels {
         let extracted = read(&label.document);
-        let chunks = chunk::chunk(&extracted, "", &approximate_tokens, chunk::Limits::default());
+        let chunks = chunk::chunk(&extracted, "", &approximate_tokens, chunk::Limits::default()).unwrap();
         let holding = chunks.iter().filter(|chunk| chunk.text.contains(&label.passage)).count();
         assert!((1..=2).contains(&holding), "{}: {holding} passages for {}", label.document, label.question);
     }

@@ -9,7 +9,7 @@ mod split;
 
 use std::ops::Range;
 
-use super::extract::{Extracted, Section};
+use super::extract::{Extracted, PASSAGES_MAX, Reason, Section};
 use split::Atom;
 
 /// How long passages become, in the model's tokens. The default is 256 with the two special tokens that models add:
@@ -20,11 +20,13 @@ pub struct Limits {
     pub tokens_max: usize,
     /// How much of a passage's end the next one repeats, at most.
     pub overlap_tokens_max: usize,
+    /// Passages of one document, at most.
+    pub passages_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { tokens_max: 254, overlap_tokens_max: 32 }
+        Self { tokens_max: 254, overlap_tokens_max: 32, passages_max: PASSAGES_MAX }
     }
 }
 
@@ -49,26 +51,33 @@ pub struct Chunk {
 /// * `count_tokens`: how many tokens of the model a text has, without special tokens; see [`approximate_tokens`].
 ///
 /// Every visible character of every block is in at least one passage.
+///
+/// # Errors
+/// [`Reason::TooManyPassages`].
 pub fn chunk(
     document: &Extracted,
     title: &str,
     count_tokens: &dyn Fn(&str) -> usize,
     limits: Limits,
-) -> Vec<Chunk> {
+) -> Result<Vec<Chunk>, Reason> {
     let mut chunks = Vec::new();
     let mut scalars = ScalarOffsets { text: &document.text, byte: 0, scalar: 0 };
     for section in &document.sections {
         let above = passage_text(title, &section.heading, "");
         let heading_tokens = count_tokens(&above).min(limits.tokens_max / HEADING_SHARE);
         let budget = limits.tokens_max.saturating_sub(heading_tokens).max(1);
-        for range in cut(&document.text, section, count_tokens, budget, limits.overlap_tokens_max) {
+        let ranges = cut(&document.text, section, count_tokens, budget, limits.overlap_tokens_max);
+        if chunks.len() + ranges.len() > limits.passages_max {
+            return Err(Reason::TooManyPassages);
+        }
+        for range in ranges {
             let text = document.text[range.clone()].to_owned();
             let start = scalars.at(range.start);
             let span = start..start + text.chars().count();
             chunks.push(Chunk { heading: section.heading.clone(), text, span, page: None });
         }
     }
-    chunks
+    Ok(chunks)
 }
 
 /// Returns what is embedded and indexed for a passage: its place in the document, then its text.

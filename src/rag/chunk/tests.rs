@@ -11,7 +11,7 @@ fn extracted(text: &str, name: &str) -> Extracted {
 }
 
 fn chunks(text: &str, name: &str) -> Vec<Chunk> {
-    chunk(&extracted(text, name), "", &approximate_tokens, Limits::default())
+    chunk(&extracted(text, name), "", &approximate_tokens, Limits::default()).unwrap()
 }
 
 fn prose(words: usize) -> String {
@@ -49,6 +49,29 @@ fn a_table_that_fits_stays_whole() {
     let table = format!("| a | b |\n|---|---|\n{}", "| 1. One | 2. Two |\n".repeat(12));
     let text = format!("# T\n\n{}\n\n{table}\n\n{}\n", prose(150), prose(150));
     assert!(chunks(&text, "t.md").iter().any(|chunk| chunk.text.contains(table.trim())));
+}
+
+#[test]
+fn a_document_has_as_many_passages_as_the_limit_and_no_more() {
+    let count = |passages_max, text: &str, name| {
+        let limits = Limits { passages_max, ..Limits::default() };
+        chunk(&extracted(text, name), "", &approximate_tokens, limits).map(|chunks| chunks.len())
+    };
+    let sections = "# A\n\nshort\n\n".repeat(3);
+    assert_eq!(count(3, &sections, "a.md"), Ok(3));
+    assert_eq!(count(2, &sections, "a.md"), Err(Reason::TooManyPassages));
+    let long = prose(2000);
+    let passages = chunks(&long, "a.txt").len();
+    assert_eq!(count(passages, &long, "a.txt"), Ok(passages));
+    assert_eq!(count(passages - 1, &long, "a.txt"), Err(Reason::TooManyPassages));
+}
+
+#[test]
+fn a_file_of_nothing_but_headings_is_refused_while_it_is_read() {
+    let limits = extract::Limits { text_bytes_max: 1 << 22, time_max: Duration::from_secs(30) };
+    let refused = |text: &str, name| extract::extract(text.as_bytes(), name, limits).unwrap_err();
+    assert_eq!(refused(&"# a\nb\n".repeat(PASSAGES_MAX + 10), "a.md"), Reason::TooManyPassages);
+    assert_eq!(refused(&"<h1>a</h1>b".repeat(PASSAGES_MAX + 10), "a.html"), Reason::TooManyPassages);
 }
 
 #[test]
@@ -90,8 +113,8 @@ proptest! {
     fn spans_point_at_the_passages_and_nothing_is_lost(text in pieces(), name in "a\\.(md|txt|html)", tokens_max in 8_usize..300) {
         let limits = extract::Limits { text_bytes_max: 1 << 22, time_max: Duration::from_secs(30) };
         let Ok(document) = extract::extract(text.as_bytes(), &name, limits) else { return Ok(()) };
-        let limits = Limits { tokens_max, overlap_tokens_max: tokens_max / 8 };
-        let found = chunk(&document, "Title", &approximate_tokens, limits);
+        let limits = Limits { tokens_max, overlap_tokens_max: tokens_max / 8, ..Limits::default() };
+        let found = chunk(&document, "Title", &approximate_tokens, limits).unwrap();
         let scalars: Vec<char> = document.text.chars().collect();
         let mut covered = vec![false; scalars.len()];
         for chunk in &found {

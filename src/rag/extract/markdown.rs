@@ -16,6 +16,9 @@ pub fn extract(text: String, deadline: Instant) -> Result<Extracted, Reason> {
         Options::ENABLE_TABLES | Options::ENABLE_FOOTNOTES | Options::ENABLE_YAML_STYLE_METADATA_BLOCKS;
     for (event, range) in Parser::new_ext(&text, options).into_offset_iter() {
         walk.step(event, range)?;
+        if walk.outline.is_too_long() {
+            return Err(Reason::TooManyPassages);
+        }
         if Instant::now() > deadline {
             return Err(Reason::TooSlow);
         }

@@ -29,6 +29,10 @@ pub struct Limits {
     pub time_max: Duration,
 }
 
+/// Most passages of a document: twice those of 20 MiB of prose. A worker holds them with their vectors, 100 MB in all,
+/// and each section is at least one, so extraction stops there too.
+pub const PASSAGES_MAX: usize = 50_000;
+
 /// Longest title and longest heading that are kept, in characters: both precede every passage's text.
 const TITLE_CHARS_MAX: usize = 200;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::one_line;
+use super::{PASSAGES_MAX, one_line};
 
 /// What stands between two headings, in reading order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,11 @@ impl Outline {
     pub fn block(&mut self, source: &str, range: Range<usize>, layout: Layout) {
         let Some(range) = trim(source, range) else { return };
         self.blocks.push(Block { range, layout });
+    }
+
+    /// Whether there are more sections than a document may have.
+    pub fn is_too_long(&self) -> bool {
+        self.sections.len() > PASSAGES_MAX
     }
 
     /// Returns the sections.

@@ -19,6 +19,8 @@ pub enum Reason {
     TooDeep,
     /// More text than one document may have.
     TextTooLong,
+    /// More passages than one document may have.
+    TooManyPassages,
     /// Extraction took longer than its deadline.
     TooSlow,
     /// The original is no longer in the object store.
@@ -31,7 +33,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of the documentation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Empty,
         Self::UnsupportedType,
         Self::NotText,
@@ -39,6 +41,7 @@ impl Reason {
         Self::TooLarge,
         Self::TooDeep,
         Self::TextTooLong,
+        Self::TooManyPassages,
         Self::TooSlow,
         Self::StorageLost,
         Self::EmbeddingFailed,
@@ -55,6 +58,7 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::TooDeep => "too_deep",
             Self::TextTooLong => "text_too_long",
+            Self::TooManyPassages => "too_many_passages",
             Self::TooSlow => "too_slow",
             Self::StorageLost => "storage_lost",
             Self::EmbeddingFailed => "embedding_failed",

@@ -168,7 +168,7 @@ async fn prepare(parts: &Parts, job: &Job, embedder: Option<Embedder>) -> Result
                 chunk::chunk(&extracted, &title, &|text| embedder.count_tokens(text), limits)
             }
             None => chunk::chunk(&extracted, &title, &chunk::approximate_tokens, chunk::Limits::default()),
-        };
+        }?;
         Ok(Prepared { title, extracted, cut })
     });
     // A panic in a parser says something about this document only.

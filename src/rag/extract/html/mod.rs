@@ -274,6 +274,8 @@ impl Page {
         }
         if self.text.len() > self.text_bytes_max {
             self.failed = Some(Reason::TextTooLong);
+        } else if self.outline.is_too_long() {
+            self.failed = Some(Reason::TooManyPassages);
         }
     }
 
