@@ -17,8 +17,10 @@ if ! "$venv/bin/python" -c 'import numpy, onnx, onnxruntime, safetensors, tokeni
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet numpy onnx onnxruntime safetensors tokenizers
 fi
-ours=$(cargo bench --locked --bench embed --no-run --message-format=json |
+ours=$(cargo bench --locked --features bench --bench embed --no-run --message-format=json |
   "$venv/bin/python" -c 'import json, sys
-programs = [json.loads(line).get("executable") for line in sys.stdin]
-print([program for program in programs if program][-1])')
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("executable") and message["target"]["name"] == "embed":
+        print(message["executable"])')
 "$venv/bin/python" benches/embed.py "$ours" "$model" "$threads" "${ROUNDS:-3}"
