@@ -1,6 +1,6 @@
 //! Which role this node runs, and the order in which it starts and drains.
 //!
-//! * [`run`]: start and stop as a list to read from top to bottom
+//! * [`mod@run`]: start and stop as a list to read from top to bottom
 //! * [`database`]: the private cluster or the server that the settings name, waited for as long as it takes
 //! * [`commands`]: what the binary does besides running the node
 //! * [`doctor`]: what works on this machine
