@@ -21,6 +21,7 @@ mod ingest_kills;
 mod node;
 mod ops;
 mod process;
+mod retrieval;
 mod server;
 mod store;
 mod streams;

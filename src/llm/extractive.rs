@@ -1,9 +1,9 @@
 //! The answerer without a model: quotes the sentences that fit the question best, each with its source.
 //!
-//! Sentences are weighed by the question's words they contain (a word that few sentences have weighs more), by the
-//! rank of their passage, and by what the sentences chosen before them already covered. The first sentence of the best
-//! passage has a small weight of its own, because retrieval by meaning finds passages that share no word with the
-//! question. It never sums up or rephrases: every claim is a quote.
+//! A sentence is worth how close it is to the question in meaning, where that is known, plus the share of the question's
+//! words that it has and no sentence before it had (a word that few sentences have weighs more). Sentences of passages
+//! that ranked higher, and neighbours of what is already quoted, are worth a little more. It never sums up or rephrases:
+//! every claim is a quote.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +15,10 @@ use super::{FinishReason, Piece, Prompt, Source, Usage};
 const SENTENCES_MAX: usize = 4;
 
 /// A further sentence must be worth at least this share of the best one.
-const WORTH_MIN: f32 = 0.4;
+const WORTH_MIN: f32 = 0.6;
+
+/// What all words of the question together are worth, beside a closeness of 1.
+const WORDS_WORTH: f32 = 0.5;
 
 /// What is left of a word's weight once a chosen sentence has it.
 const COVERED_SHARE: f32 = 0.25;
@@ -23,11 +26,14 @@ const COVERED_SHARE: f32 = 0.25;
 /// What a word of the previous question weighs beside one of the question.
 const PREVIOUS_SHARE: f32 = 0.4;
 
-/// How much each rank lowers a passage's sentences.
-const RANK_STEP: f32 = 0.15;
+/// What a sentence loses for each rank of its passage below the first.
+const RANK_STEP: f32 = 0.02;
 
-/// What the opening of the best passage weighs by itself, in words of the question.
-const OPENING_WEIGHT: f32 = 0.2;
+/// What a neighbour of a chosen sentence gains.
+const NEIGHBOUR_WORTH: f32 = 0.08;
+
+/// What the opening of the best passage is worth by itself: retrieval may find by meaning what shares no word.
+const OPENING_WORTH: f32 = 0.05;
 
 /// Words in one piece of the stream.
 const PIECE_WORDS: usize = 4;
@@ -55,16 +61,18 @@ struct Candidate {
     position: usize,
     text: String,
     terms: HashSet<String>,
+    /// How close it is to the question in meaning; 0 where that is not known.
+    closeness: f32,
 }
 
 /// Chooses the sentences to quote: passages in order of their best sentence, sentences of a passage in reading order.
 fn choose(prompt: &Prompt) -> Vec<Candidate> {
-    let mut candidates = candidates(&prompt.sources);
+    let mut candidates = candidates(prompt);
     let mut weights = weights(prompt, &candidates);
     let mut chosen: Vec<Candidate> = Vec::new();
     let mut best_worth = 0.0;
     while chosen.len() < SENTENCES_MAX {
-        let Some((index, worth)) = best(&candidates, &weights) else { break };
+        let Some((index, worth)) = best(&candidates, &weights, &chosen) else { break };
         if worth <= 0.0 || worth < best_worth * WORTH_MIN {
             break;
         }
@@ -82,20 +90,28 @@ fn choose(prompt: &Prompt) -> Vec<Candidate> {
     chosen
 }
 
-fn candidates(sources: &[Source]) -> Vec<Candidate> {
+fn candidates(prompt: &Prompt) -> Vec<Candidate> {
     let mut candidates = Vec::new();
-    for (index, source) in sources.iter().enumerate() {
+    for (index, source) in prompt.sources.iter().enumerate() {
         // Headings answer too: "Refunds" above a sentence that does not repeat the word.
         let heading = terms(&format!("{} {}", source.title, source.heading));
         for (position, text) in split(&source.text).into_iter().enumerate() {
             let terms = terms(&text).into_iter().chain(heading.iter().cloned()).collect();
-            candidates.push(Candidate { source: index, position, text: without_markers(&text), terms });
+            let closeness = prompt.closeness.get(index).and_then(|known| known.get(position));
+            let closeness = closeness.copied().unwrap_or(0.0);
+            candidates.push(Candidate {
+                source: index,
+                position,
+                text: without_markers(&text),
+                terms,
+                closeness,
+            });
         }
     }
     candidates
 }
 
-/// Weighs each word of the questions by how few of the candidates have it.
+/// Weighs each word of the questions by how few of the candidates have it. All weights together are [`WORDS_WORTH`].
 fn weights(prompt: &Prompt, candidates: &[Candidate]) -> HashMap<String, f32> {
     let mut weights = HashMap::new();
     let previous = prompt.previous_question.as_deref().map(terms).unwrap_or_default();
@@ -108,17 +124,27 @@ fn weights(prompt: &Prompt, candidates: &[Candidate]) -> HashMap<String, f32> {
         let rarity = (1.0 + (total - having + 0.5) / (having + 0.5)).ln();
         weights.entry(term).or_insert(share * rarity);
     }
+    let sum: f32 = weights.values().sum();
+    weights.values_mut().for_each(|weight| *weight *= WORDS_WORTH / sum);
     weights
 }
 
 /// Returns the index and worth of the best candidate; of equals the one whose passage ranks first.
-fn best(candidates: &[Candidate], weights: &HashMap<String, f32>) -> Option<(usize, f32)> {
+fn best(
+    candidates: &[Candidate],
+    weights: &HashMap<String, f32>,
+    chosen: &[Candidate],
+) -> Option<(usize, f32)> {
     let mut best: Option<(usize, f32)> = None;
     for (index, candidate) in candidates.iter().enumerate() {
-        let matched: f32 = candidate.terms.iter().filter_map(|term| weights.get(term)).sum();
+        let words: f32 = candidate.terms.iter().filter_map(|term| weights.get(term)).sum();
         let is_opening = candidate.source == 0 && candidate.position == 0;
-        let opening = if is_opening { OPENING_WEIGHT } else { 0.0 };
-        let worth = (matched + opening) / (1.0 + RANK_STEP * as_f32(candidate.source));
+        let is_neighbour = chosen.iter().any(|other| {
+            other.source == candidate.source && other.position.abs_diff(candidate.position) == 1
+        });
+        let mut worth = candidate.closeness + words - RANK_STEP * as_f32(candidate.source);
+        worth += if is_opening { OPENING_WORTH } else { 0.0 };
+        worth += if is_neighbour { NEIGHBOUR_WORTH } else { 0.0 };
         let key = |index: usize| (candidates[index].source, candidates[index].position);
         let is_better =
             best.is_none_or(|(other, value)| worth > value || (worth >= value && key(index) < key(other)));
@@ -136,8 +162,11 @@ fn compose(sources: &[Source], chosen: &[Candidate]) -> String {
         let index = group[0].source;
         let source = &sources[index];
         text.push_str(&without_markers(&source.title));
-        if !source.heading.is_empty() && source.heading != source.title {
-            text.push_str(&format!(" ({})", without_markers(&source.heading)));
+        // The outermost heading of most documents is their title.
+        let heading = source.heading.strip_prefix(&source.title).unwrap_or(&source.heading);
+        let heading = heading.trim_start_matches([' ', '>']);
+        if !heading.is_empty() {
+            text.push_str(&format!(" ({})", without_markers(heading)));
         }
         text.push_str(": “");
         for (place, sentence) in group.iter().enumerate() {
@@ -251,6 +280,7 @@ mod tests {
             question: "And first class?".into(),
             previous_question: Some("When should I take trains?".into()),
             sources: travel(),
+            ..Prompt::default()
         };
         assert!(text_of(&prompt).contains("First class needs approval."));
     }
@@ -260,6 +290,15 @@ mod tests {
         let sources = vec![source("FAQ", "", "You get your money back within a week. Write to us first.")];
         let text = text_of(&Prompt { question: "reimbursement?".into(), sources, ..Prompt::default() });
         assert!(text.contains("You get your money back within a week."), "{text}");
+    }
+
+    #[test]
+    fn the_sentence_that_is_closest_in_meaning_is_quoted_although_it_shares_no_word() {
+        let sources = vec![source("FAQ", "", "Write to us first. You get your money back within a week.")];
+        let closeness = vec![vec![0.1, 0.6]];
+        let prompt = Prompt { question: "reimbursement?".into(), sources, closeness, ..Prompt::default() };
+        let text = text_of(&prompt);
+        assert!(text.contains("“You get your money back within a week.”"), "{text}");
     }
 
     #[test]

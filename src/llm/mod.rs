@@ -14,6 +14,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
+pub use sentences::split as sentences;
 pub use words::terms;
 
 /// What a generator is asked.
@@ -25,6 +26,9 @@ pub struct Prompt {
     pub previous_question: Option<String>,
     /// What the answer may rest on, most relevant first, numbered from 1 in this order. Empty: nothing relevant exists.
     pub sources: Vec<Source>,
+    /// For each source, how close in meaning each of its [`sentences`] is to the question, -1 to 1. Empty where that is
+    /// not known.
+    pub closeness: Vec<Vec<f32>>,
 }
 
 /// A passage that an answer may cite as `[n]`, `n` being its place in [`Prompt::sources`] counted from 1.
@@ -122,6 +126,11 @@ impl Generator {
             Self::Extractive => "extractive",
             Self::Supplied(_) => "supplied",
         }
+    }
+
+    /// Whether it reads [`Prompt::closeness`], which takes time to compute.
+    pub fn weighs_sentences(&self) -> bool {
+        matches!(self, Self::Extractive)
     }
 
     /// Starts an answer. Dropping the stream stops the work.

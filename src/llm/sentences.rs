@@ -29,19 +29,29 @@ pub fn split(passage: &str) -> Vec<String> {
     sentences.into_iter().map(shorten).collect()
 }
 
-/// Joins the lines of each paragraph; every list item and table row is a block of its own.
+/// Joins the lines of each paragraph; every list item is a block of its own, and so is every row of a table, its cells
+/// named by the table's first row.
 fn blocks(passage: &str) -> Vec<String> {
     let mut blocks: Vec<String> = Vec::new();
     let mut open = false;
+    let mut columns: Option<Vec<&str>> = None;
     for line in passage.lines().map(str::trim) {
+        if let Some(row) = line.strip_prefix('|') {
+            open = false;
+            let cells: Vec<&str> = row.trim_end_matches('|').split('|').map(str::trim).collect();
+            match &columns {
+                _ if is_rule(line) => {}
+                None => columns = Some(cells),
+                Some(columns) => blocks.push(table_row(columns, &cells)),
+            }
+            continue;
+        }
+        columns = None;
         if line.is_empty() || line.starts_with('#') || is_rule(line) {
             open = false;
         } else if let Some(item) = list_item(line) {
             blocks.push(item.to_owned());
             open = true;
-        } else if line.starts_with('|') {
-            blocks.push(line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join(", "));
-            open = false;
         } else {
             let line = line.trim_start_matches('>').trim_start();
             match blocks.last_mut().filter(|_| open) {
@@ -55,6 +65,16 @@ fn blocks(passage: &str) -> Vec<String> {
         }
     }
     blocks
+}
+
+fn table_row(columns: &[&str], cells: &[&str]) -> String {
+    let named = cells.iter().enumerate().filter(|(_, cell)| !cell.is_empty()).map(|(index, cell)| {
+        match columns.get(index).filter(|column| !column.is_empty()) {
+            Some(column) => format!("{column}: {cell}"),
+            None => (*cell).to_owned(),
+        }
+    });
+    named.collect::<Vec<_>>().join("; ")
 }
 
 /// Whether the line only draws: a table's separator, a thematic break, an underline of a heading.
@@ -104,11 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn table_rows_become_one_line() {
-        assert_eq!(
-            split("| City | Per night |\n|---|---|\n| Paris | 180 EUR |"),
-            ["City, Per night", "Paris, 180 EUR"]
-        );
+    fn the_cells_of_a_table_row_are_named_by_its_columns() {
+        let table = "Limits:\n\n| City | Per night |\n|---|---|\n| Paris | 180 EUR |\n| Rome | |\n\nAsk first, please.";
+        assert_eq!(split(table), ["Limits: City: Paris; Per night: 180 EUR", "Ask first, please."]);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub enum End {
 
 /// Generates the answer to a prompt. The stream ends after its [`Step::End`]; dropping it stops the generator.
 pub fn write(generator: &Generator, grounded: Grounded) -> impl Stream<Item = Step> + Send + 'static {
-    let Grounded { prompt, passages } = grounded;
+    let Grounded { prompt, passages, .. } = grounded;
     let writer = Writer {
         pieces: generator.generate(prompt),
         filter: CitationFilter::new(passages.len()),
@@ -135,7 +135,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::llm::Prompt;
+    use crate::rag::prompt;
+    use crate::rag::retrieve::Found;
 
     fn passage(title: &str) -> Passage {
         Passage {
@@ -143,7 +144,7 @@ mod tests {
             document: DocumentId::new(),
             title: title.into(),
             heading: String::new(),
-            text: "text".into(),
+            text: format!("text of {title}"),
             span: [3, 7],
             page: None,
         }
@@ -155,7 +156,8 @@ mod tests {
         let generator = Generator::Supplied(Arc::new(move |_| {
             stream::iter(pieces.lock().unwrap().take().unwrap()).boxed()
         }));
-        let grounded = Grounded { prompt: Prompt::default(), passages: vec![passage("one"), passage("two")] };
+        let found = ["one", "two"].map(|title| Found { passage: passage(title), score: 1.0, cosine: None });
+        let grounded = prompt::build("?".into(), None, found.to_vec());
         let (mut text, mut titles, mut ends) = (String::new(), Vec::new(), Vec::new());
         let mut steps = std::pin::pin!(write(&generator, grounded));
         while let Some(step) = steps.next().await {

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod chunk;
 pub mod citation;
 pub mod embed;
+pub mod evidence;
 pub mod extract;
 pub mod ingest;
 pub mod model;

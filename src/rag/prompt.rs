@@ -18,13 +18,16 @@ const SOURCES_PER_DOCUMENT_MAX: usize = 3;
 /// Characters of all sources together: about 4,500 tokens, what a window of 8,000 leaves beside history and answer.
 const SOURCE_CHARS_MAX: usize = 18_000;
 
-/// Below this cosine the best passage has nothing to do with the question. Specific to MiniLM: measured on
-/// `tests/fixtures/retrieval` by `tests/retrieval.rs`.
+/// A passage at least this close to the question has to do with it. This and [`SENTENCE_COSINE_MIN`] are MiniLM's:
+/// `tests/retrieval.rs` shows what they keep and what they let through.
 const COSINE_MIN: f32 = 0.35;
+
+/// A passage with a sentence at least this close has to do with the question, however much else is in it.
+const SENTENCE_COSINE_MIN: f32 = 0.35;
 
 /// A passage with at least this share of the question's words is relevant whatever its cosine; identifiers and names
 /// are found by this alone.
-const WORDS_SHARE_MIN: f32 = 0.5;
+const WORDS_SHARE_MIN: f32 = 0.6;
 
 /// A prompt and the passages behind its sources, in the same order.
 #[derive(Debug)]
@@ -33,34 +36,66 @@ pub struct Grounded {
     pub prompt: Prompt,
     /// `passages[n - 1]` is what `[n]` cites.
     pub passages: Vec<Passage>,
+    /// Which of them are relevant as a whole.
+    relevant: Vec<bool>,
 }
 
-/// Builds the prompt of a question from what was found for it, best first. No sources are left where nothing found is
-/// relevant: the generator then says so.
+/// Builds the prompt of a question from what was found for it, best first.
 pub fn build(question: String, previous_question: Option<String>, found: Vec<Found>) -> Grounded {
     let asked: HashSet<String> = terms(&question)
         .into_iter()
         .chain(previous_question.as_deref().map(terms).unwrap_or_default())
         .collect();
-    let mut passages: Vec<Passage> = Vec::new();
+    let prompt = Prompt { question, previous_question, ..Prompt::default() };
+    let mut grounded = Grounded { prompt, passages: Vec::new(), relevant: Vec::new() };
     let mut chars = 0;
     for found in found {
-        let passage = &found.passage;
-        let of_document = passages.iter().filter(|other| other.document == passage.document);
-        let length = passage.text.chars().count();
+        let passages = &grounded.passages;
+        let of_document = passages.iter().filter(|other| other.document == found.passage.document).count();
+        let length = found.passage.text.chars().count();
         let fits = passages.len() < SOURCES_MAX && chars + length <= SOURCE_CHARS_MAX;
-        let repeats = passages.iter().any(|other| other.text == passage.text);
-        if fits && !repeats && of_document.count() < SOURCES_PER_DOCUMENT_MAX && is_relevant(&found, &asked) {
+        let repeats = passages.iter().any(|other| other.text == found.passage.text);
+        if fits && !repeats && of_document < SOURCES_PER_DOCUMENT_MAX {
             chars += length;
-            passages.push(found.passage);
+            grounded.push(found, &asked);
         }
     }
-    let sources = passages.iter().map(|passage| Source {
-        title: passage.title.clone(),
-        heading: passage.heading.clone(),
-        text: passage.text.clone(),
-    });
-    Grounded { prompt: Prompt { question, previous_question, sources: sources.collect() }, passages }
+    grounded
+}
+
+impl Grounded {
+    fn push(&mut self, found: Found, asked: &HashSet<String>) {
+        self.relevant.push(is_relevant(&found, asked));
+        let Passage { title, heading, text, .. } = &found.passage;
+        let source = Source { title: title.clone(), heading: heading.clone(), text: text.clone() };
+        self.prompt.sources.push(source);
+        self.passages.push(found.passage);
+    }
+
+    /// Drops the sources that have nothing to do with the question. With none left, the generator says so.
+    #[must_use]
+    pub fn only_relevant(self) -> Self {
+        let Self { prompt, passages, relevant } = self;
+        let Prompt { question, previous_question, sources, closeness } = prompt;
+        let is_close = |index: usize| {
+            closeness
+                .get(index)
+                .is_some_and(|known| known.iter().any(|&cosine| cosine >= SENTENCE_COSINE_MIN))
+        };
+        let keep: Vec<bool> =
+            relevant.iter().enumerate().map(|(index, relevant)| *relevant || is_close(index)).collect();
+        let prompt = Prompt {
+            question,
+            previous_question,
+            sources: kept(sources, &keep),
+            closeness: kept(closeness, &keep),
+        };
+        Self { prompt, passages: kept(passages, &keep), relevant: kept(relevant, &keep) }
+    }
+}
+
+fn kept<T>(items: Vec<T>, keep: &[bool]) -> Vec<T> {
+    items.into_iter().zip(keep).filter(|(_, keep)| **keep).map(|(item, _)| item).collect()
 }
 
 fn is_relevant(found: &Found, asked: &HashSet<String>) -> bool {
@@ -105,19 +140,22 @@ mod tests {
         let document = DocumentId::new();
         let list = vec![
             found(document, "far off", 0.1),
-            found(document, "the E4012 fault", 0.1),
+            found(document, "the error E4012", 0.1),
             found(document, "near", 0.8),
         ];
-        let grounded = build("error E4012".into(), None, list);
-        assert_eq!(texts(&grounded), ["the E4012 fault", "near"]);
-        assert_eq!(grounded.passages[0].text, "the E4012 fault");
+        let grounded = build("error E4012".into(), None, list).only_relevant();
+        assert_eq!(texts(&grounded), ["the error E4012", "near"]);
+        assert_eq!(grounded.passages[0].text, "the error E4012");
     }
 
     #[test]
     fn nothing_relevant_leaves_no_source() {
         let grounded =
-            build("weather on Mars".into(), None, vec![found(DocumentId::new(), "paid leave", 0.1)]);
-        assert!(grounded.prompt.sources.is_empty());
+            || build("weather on Mars".into(), None, vec![found(DocumentId::new(), "paid leave", 0.1)]);
+        assert!(grounded().only_relevant().prompt.sources.is_empty());
+        let mut close = grounded();
+        close.prompt.closeness = vec![vec![0.1, SENTENCE_COSINE_MIN]];
+        assert_eq!(texts(&close.only_relevant()), ["paid leave"]);
     }
 
     #[test]

@@ -38,3 +38,29 @@ pub async fn publish(
     api.app.index.put(DocumentEntry { collection, document, version: 1, chunks }).unwrap();
     document
 }
+
+/// Puts every published passage of the database into the node's index.
+pub async fn index_everything(api: &TestApi) {
+    let client = api.app.store.primary().await.unwrap();
+    let sql = "select d.collection_id, d.id, d.version, c.id, c.heading, c.text, c.embedding
+               from documents d join chunks c on c.document_id = d.id and c.version = d.version
+               order by d.id, c.ordinal";
+    let mut entries: Vec<DocumentEntry> = Vec::new();
+    for row in client.query(sql, &[]).await.unwrap() {
+        let document = DocumentId(row.get(1));
+        if entries.last().is_none_or(|entry| entry.document != document) {
+            let collection = CollectionId(row.get(0));
+            entries.push(DocumentEntry { collection, document, version: row.get(2), chunks: Vec::new() });
+        }
+        let bytes: Option<Vec<u8>> = row.get(6);
+        let floats = |bytes: Vec<u8>| {
+            bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect()
+        };
+        let text = format!("{}\n{}", row.get::<_, String>(4), row.get::<_, String>(5));
+        let chunk = ChunkEntry { id: ChunkId(row.get(3)), text, vector: bytes.map(floats) };
+        entries.last_mut().unwrap().chunks.push(chunk);
+    }
+    for entry in entries {
+        api.app.index.put(entry).unwrap();
+    }
+}

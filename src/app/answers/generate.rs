@@ -15,6 +15,7 @@ use crate::app::messages::Message;
 use crate::app::stream;
 use crate::llm::Usage;
 use crate::rag::answer::{self, Citation, End, Step};
+use crate::rag::evidence;
 use crate::rag::prompt::{self, CANDIDATES, Grounded};
 use crate::rag::retrieve::{self, Corpus};
 use crate::store::generations::Work;
@@ -95,7 +96,11 @@ async fn ground(parts: &Parts, work: &Work) -> Result<Grounded, retrieve::Error>
     let previous = work.previous_question.as_deref();
     let found =
         retrieve::retrieve_follow_up(corpus, &work.access, &work.question, previous, CANDIDATES).await?;
-    Ok(prompt::build(work.question.clone(), work.previous_question.clone(), found))
+    let mut grounded = prompt::build(work.question.clone(), work.previous_question.clone(), found);
+    if let (true, Some(embedder)) = (parts.generator.weighs_sentences(), parts.model.get()) {
+        evidence::weigh(&mut grounded.prompt, embedder).await;
+    }
+    Ok(grounded.only_relevant())
 }
 
 /// What has been written so far.
