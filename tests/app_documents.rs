@@ -7,9 +7,10 @@ use std::time::Duration;
 use agent::rag::extract::Reason;
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use crate::support::api::{Browser, TestApi};
 use crate::support::documents::{Form, accepted, settled, submit, upload};
@@ -99,15 +100,15 @@ async fn a_file_over_the_limit_or_cut_off_leaves_nothing_behind() {
     assert_eq!(over.json(), json!({ "detail": "The file is larger than 65536 bytes." }));
 
     let endless =
-        futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 8192])));
+        stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 8192])));
     let start = Form::default().file("file", "c.txt", b"").unfinished();
     let start = Bytes::from(start[..start.len() - 2].to_vec());
-    let endless = Body::from_stream(futures_util::stream::iter([Ok(start.clone())]).chain(endless));
+    let endless = Body::from_stream(stream::iter([Ok(start.clone())]).chain(endless));
     assert_eq!(submit(&mut ann, endless).await.status, StatusCode::PAYLOAD_TOO_LARGE);
 
     let cut = submit(&mut ann, Form::default().file("file", "d.txt", b"half a fi").unfinished()).await;
     assert_eq!(cut.status, StatusCode::BAD_REQUEST);
-    let broken = futures_util::stream::iter([Ok(start), Err(std::io::Error::other("reset"))]);
+    let broken = stream::iter([Ok(start), Err(std::io::Error::other("reset"))]);
     assert_eq!(submit(&mut ann, Body::from_stream(broken)).await.status, StatusCode::BAD_REQUEST);
     assert_eq!(originals(api.originals()), 1);
     assert_eq!(ann.get("/api/documents/").await.json()["count"], 1);
@@ -124,6 +125,33 @@ async fn uploads_are_throttled_per_person() {
     assert_eq!(third.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(!third.header("retry-after").is_empty());
     accepted(&mut bob, "a.txt", b"one").await;
+}
+
+#[tokio::test]
+async fn an_upload_over_the_number_at_a_time_is_refused_until_one_ends() {
+    let api = TestApi::with(&[("upload.concurrent_max", "1")]).await;
+    let (mut ann, mut bob) = (api.user("ann").await, api.user("bob").await);
+    let mut form = Bytes::from(Form::default().file("file", "a.txt", b"text").finish());
+    let start = form.split_to(10);
+    let (started, has_started) = oneshot::channel();
+    let (finish, may_finish) = oneshot::channel::<()>();
+    let start = async move {
+        started.send(()).unwrap();
+        Ok::<_, std::io::Error>(start)
+    };
+    let rest = async move {
+        may_finish.await.unwrap();
+        Ok(form)
+    };
+    let slow = Body::from_stream(stream::once(start).chain(stream::once(rest)));
+    let (answer, ()) = tokio::join!(submit(&mut ann, slow), async {
+        has_started.await.unwrap();
+        let refused = upload(&mut bob, "b.txt", b"text").await;
+        assert_eq!((refused.status, refused.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "5"));
+        finish.send(()).unwrap();
+    });
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+    accepted(&mut bob, "b.txt", b"text").await;
 }
 
 /// Gives `username` a role in the first collection of `owner`. Returns the collection's id.

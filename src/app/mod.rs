@@ -42,6 +42,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use http::Method;
+use tokio::sync::Semaphore;
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -78,6 +79,8 @@ pub struct Parts {
     pub passwords: Passwords,
     /// Originals of documents.
     pub blobs: Blobs,
+    /// One permit for each upload that may be received at a time.
+    pub uploads: Semaphore,
     /// The embedding model, once it may be used.
     pub model: Arc<Model>,
     /// What makes documents searchable.

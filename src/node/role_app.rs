@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::Error;
@@ -120,6 +121,7 @@ impl RoleApp {
             sites: Sites::from_settings(settings),
             throttles: Throttles::new(&settings.throttle, &settings.upload),
             passwords,
+            uploads: Semaphore::new(settings.upload.concurrent_max),
             blobs,
             model,
             ingest,

@@ -17,8 +17,9 @@ use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// Size of the parts in which a file is written, in bytes; S3's smallest.
-const PART_BYTES: usize = 5 * 1024 * 1024;
+/// Size of the parts in which a file is written, in bytes. Every upload holds about one in memory, however slow it is;
+/// larger ones would not make a local disk faster.
+const PART_BYTES: usize = 256 * 1024;
 
 /// What can go wrong with originals.
 #[derive(Debug, thiserror::Error)]

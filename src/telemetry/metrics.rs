@@ -254,6 +254,10 @@ metrics! {
     PANICS: Counter = "panics_total";
     /// Requests refused because somebody asked too often, by the limit that was hit.
     REQUESTS_THROTTLED: Counters<5> = "requests_throttled_total" by "limit" in THROTTLE_LIMITS;
+    /// Uploads being received.
+    UPLOADS_IN_FLIGHT: Gauge = "uploads_in_flight";
+    /// Uploads refused because the node was receiving as many as it may.
+    UPLOADS_REFUSED: Counter = "uploads_refused_total";
     /// Passwords that were not looked at because the queue of the hashing threads was full.
     PASSWORDS_REFUSED: Counter = "passwords_refused_total";
     /// Texts that wait to be embedded, questions and passages.

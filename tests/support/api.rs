@@ -27,6 +27,7 @@ use http::header::{CONTENT_TYPE, COOKIE, HOST, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::postgres::TestDatabase;
@@ -143,6 +144,7 @@ impl TestApi {
             throttles: Throttles::new(&settings.throttle, &settings.upload),
             passwords: Passwords::start(1, settings.password.hashing_queue_max).unwrap(),
             tasks,
+            uploads: Semaphore::new(settings.upload.concurrent_max),
             blobs,
             model,
             ingest,

@@ -4,6 +4,8 @@
 //! come into being, together with its job, and only then is the upload acknowledged; whatever ends earlier leaves
 //! nothing behind.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
@@ -37,6 +39,9 @@ const FILE_NAME_CHARS_MAX: usize = 255;
 /// Longest media type that is believed, in bytes.
 const MEDIA_TYPE_BYTES_MAX: usize = 127;
 
+/// When to come back, if the node receives as many uploads as it may.
+const BUSY_RETRY: Duration = Duration::from_secs(5);
+
 /// A file to search in, and where to put it.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes the form; it is read field by field")]
@@ -68,6 +73,7 @@ pub(super) struct Accepted {
         (status = 202, body = Accepted),
         (status = 200, body = Accepted, description = "The collection has these bytes already"),
         (status = 413, description = "The file is too large"),
+        (status = 503, description = "The node receives as many uploads as it may"),
     ),
 )]
 pub(super) async fn upload(
@@ -75,6 +81,12 @@ pub(super) async fn upload(
     Authenticated(caller): Authenticated,
     request: Request,
 ) -> Result<(StatusCode, HeaderMap, Json<Accepted>), ApiError> {
+    // Before the person's own limit: an upload that is not looked at does not count.
+    let Ok(_permit) = app.uploads.try_acquire() else {
+        metrics::UPLOADS_REFUSED.add(1);
+        return Err(ApiError::unavailable(BUSY_RETRY));
+    };
+    let _in_flight = metrics::UPLOADS_IN_FLIGHT.hold();
     app.throttles.upload(caller.user())?;
     let (access, file) = receive(&app, &caller, request).await?;
     let new = NewDocument {
