@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::ids::ChunkId;
 use super::jobs::Job;
+use super::vector::encode;
 use super::{Error, Store, Transaction};
 
 /// Passages of one statement: about 2.5 MB with vectors, far below the protocol's limit.
@@ -214,9 +215,4 @@ pub async fn publish_vectors(
     transaction.execute("insert into index_log (document_id) values ($1)", &[&document]).await?;
     transaction.commit().await?;
     Ok(Published::Done { version })
-}
-
-/// A vector as it is stored: little-endian `f32`.
-fn encode(vector: &[f32]) -> Vec<u8> {
-    vector.iter().flat_map(|component| component.to_le_bytes()).collect()
 }

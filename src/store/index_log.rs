@@ -15,6 +15,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::ids::{ChunkId, CollectionId, DocumentId};
+use super::vector::decode;
 use super::{Client, Error, Transaction};
 
 /// Which history of the database cursors belong to.
@@ -218,11 +219,6 @@ fn chunk_of(row: &Row) -> Option<ChunkState> {
         text: row.get(5),
         vector: row.get::<_, Option<&[u8]>>(6).map(decode),
     })
-}
-
-/// A vector as it is stored: little-endian `f32`.
-fn decode(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|component| f32::from_le_bytes(*component)).collect()
 }
 
 fn epoch_of(row: &Row) -> Epoch {

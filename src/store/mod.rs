@@ -32,6 +32,7 @@ pub mod sessions;
 mod tls;
 pub mod tokens;
 pub mod users;
+mod vector;
 
 use std::path::PathBuf;
 use std::sync::Arc;
