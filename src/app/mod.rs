@@ -29,6 +29,7 @@ pub mod schema;
 mod search;
 pub mod secrets;
 pub mod sites;
+mod sse;
 mod stream;
 pub mod throttle;
 pub mod time;

@@ -1,15 +1,13 @@
 //! `GET /api/chats/{chat}/messages/{id}/stream/`: an answer as server-sent events, from any event on, on any node.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -22,17 +20,10 @@ use super::answers::live::{Reader, frame};
 use super::error::ApiError;
 use super::messages::{Message, is_streaming};
 use super::request::{Authenticated, Id};
+use super::sse;
 use crate::store::ids::{ChatId, MessageId};
 use crate::store::journal::{self, Event};
 use crate::store::messages;
-
-/// Longest silence on a stream: below the 60 s after which balancers and the 30 s after which we close.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
-
-const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
-
-/// Tells browsers to come back a second after a stream broke off.
-const OPENING: Bytes = Bytes::from_static(b"retry: 1000\n\n");
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(stream))
@@ -69,7 +60,7 @@ async fn stream(
     if is_streaming(&message) {
         drop(client);
         let live = app.answers.attach(id).await?;
-        return Ok(events(Body::from_stream(relay(live.read(after)))));
+        return Ok(sse::response(Body::from_stream(relay(live.read(after)))));
     }
     let news = journal::read(&client, &[(id, 0)]).await?;
     let stored = news.into_iter().next().map(|news| news.events).unwrap_or_default();
@@ -79,10 +70,10 @@ async fn stream(
 /// An answer that has ended, out of the journal or, once that is deleted, out of the message.
 fn replay(message: messages::Message, stored: &[Event], after: usize) -> Response {
     if stored.is_empty() {
-        return events(Body::from(join(&retell(message))));
+        return sse::response(Body::from(join(&retell(message))));
     }
     match stored.get(after..) {
-        Some(rest) if !rest.is_empty() => events(Body::from(join(rest))),
+        Some(rest) if !rest.is_empty() => sse::response(Body::from(join(rest))),
         // To an EventSource this is the sign to stop reconnecting.
         _ => StatusCode::NO_CONTENT.into_response(),
     }
@@ -125,26 +116,16 @@ fn join(events: &[Event]) -> Bytes {
 /// Sends what the reader gets, and a sign of life where it gets nothing.
 fn relay(reader: Reader) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     let events = stream::unfold(reader, |mut reader| async {
-        match tokio::time::timeout(HEARTBEAT_INTERVAL, reader.next()).await {
+        match tokio::time::timeout(sse::HEARTBEAT_INTERVAL, reader.next()).await {
             Ok(Some(frames)) => Some((frames, reader)),
             Ok(None) => None,
-            Err(_) => Some((HEARTBEAT, reader)),
+            Err(_) => Some((sse::HEARTBEAT, reader)),
         }
     });
-    stream::iter([OPENING]).chain(events).map(Ok)
+    stream::iter([sse::OPENING]).chain(events).map(Ok)
 }
 
 /// Anything but the id of an event counts as none.
 fn last_event_id(headers: &HeaderMap) -> usize {
     headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok()).unwrap_or(0)
-}
-
-/// A response of server-sent events that no proxy holds back or changes.
-fn events(body: Body) -> Response {
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
-        (CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
-        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
-    ];
-    (headers, body).into_response()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::app::sse;
 use crate::store::journal::Event;
 
 /// The names of the events that end a stream.
@@ -17,7 +18,7 @@ pub fn is_terminal(name: &str) -> bool {
 
 /// Writes an event as it goes over the wire.
 pub fn frame(event: &Event) -> Bytes {
-    Bytes::from(format!("id: {}\nevent: {}\ndata: {}\n\n", event.id, event.name, event.data))
+    Bytes::from(sse::event(event.id, &event.name, &event.data))
 }
 
 /// The committed events of one answer. Grows until a terminal event or [`Live::cut`].

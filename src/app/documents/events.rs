@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream::{self, Stream};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use futures_util::stream::{self, Stream, StreamExt};
+use http::HeaderMap;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::watch;
@@ -25,6 +24,7 @@ use super::Document;
 use crate::app::App;
 use crate::app::error::ApiError;
 use crate::app::request::Authenticated;
+use crate::app::sse;
 use crate::store::access::Caller;
 use crate::store::documents::{self, Status};
 use crate::store::ids::DocumentId;
@@ -34,9 +34,6 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shortest time between two looks, however much happens: enough for a progress bar.
 const POLL_INTERVAL_MIN: Duration = Duration::from_millis(200);
-
-/// Longest silence on the stream: below the 60 s after which balancers close.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Changes are looked for this far back, so that one whose transaction took long is not missed.
 const RECENT_SECONDS: f64 = 15.0;
@@ -54,9 +51,6 @@ const INDEX_WAIT_SECONDS_MAX: f64 = 5.0;
 /// A stream ends after this time. The browser comes back by itself and shows who it is again: a session that was
 /// closed meanwhile sees nothing more.
 const STREAM_TIME_MAX: Duration = Duration::from_secs(300);
-
-/// Tells browsers to come back a second after a stream broke off.
-const OPENING: &str = "retry: 1000\n\n";
 
 /// Streams what becomes of the caller's documents
 ///
@@ -78,22 +72,12 @@ pub(super) async fn events(
     let ends_at = Instant::now() + STREAM_TIME_MAX;
     let mut watcher = Watcher { app, caller, changes, told: HashMap::new(), is_waiting: false, ends_at };
     let opening = watcher.open(last).await?;
-    let headers = HeaderMap::from_iter([
-        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
-        (CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
-        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
-    ]);
-    Ok((headers, Body::from_stream(relay(opening, watcher))).into_response())
+    Ok(sse::response(Body::from_stream(relay(opening, watcher))))
 }
 
 fn relay(opening: String, watcher: Watcher) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    stream::unfold((Some(opening), watcher), |(opening, mut watcher)| async move {
-        let text = match opening {
-            Some(opening) => opening,
-            None => watcher.next().await?,
-        };
-        Some((Ok(Bytes::from(text)), (None, watcher)))
-    })
+    let news = stream::unfold(watcher, |mut watcher| async move { Some((watcher.next().await?, watcher)) });
+    stream::iter([sse::OPENING, Bytes::from(opening)]).chain(news).map(Ok)
 }
 
 /// One client's view of its documents.
@@ -135,12 +119,12 @@ impl Watcher {
             }
         }
         let id = Timestamp::now().as_microsecond();
-        Ok(format!("{OPENING}{}", event(id, "snapshot", &json!({ "documents": shown }))))
+        Ok(event(id, "snapshot", &json!({ "documents": shown })))
     }
 
     /// Waits for news, or long enough for a heartbeat. Returns `None` when the stream ends.
-    async fn next(&mut self) -> Option<String> {
-        let silent_until = Instant::now() + HEARTBEAT_INTERVAL;
+    async fn next(&mut self) -> Option<Bytes> {
+        let silent_until = Instant::now() + sse::HEARTBEAT_INTERVAL;
         let stopping = self.app.tasks.stopping().clone();
         while Instant::now() < silent_until {
             tokio::time::sleep(POLL_INTERVAL_MIN).await;
@@ -155,10 +139,10 @@ impl Watcher {
             }
             // While the database is away there is no news; the client sees a heartbeat and waits on.
             if let Some(news) = self.news().await.ok().filter(|news| !news.is_empty()) {
-                return Some(news);
+                return Some(Bytes::from(news));
             }
         }
-        Some(":\n\n".to_owned())
+        Some(sse::HEARTBEAT)
     }
 
     async fn news(&mut self) -> Result<String, ApiError> {
@@ -209,5 +193,5 @@ impl Watcher {
 
 fn event(id: i64, name: &str, data: &impl serde::Serialize) -> String {
     let data = serde_json::to_string(data).expect("a document is always JSON");
-    format!("id: {id}\nevent: {name}\ndata: {data}\n\n")
+    sse::event(id, name, &data)
 }
