@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use agent::rag::extract::Reason;
 use axum::body::Body;
+use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::StatusCode;
@@ -15,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::support::api::{Browser, TestApi};
 use crate::support::documents::{Form, accepted, settled, submit, upload};
 use crate::support::fault_proxy::FaultProxy;
+use crate::support::library::{own_collection, publish};
 
 const GUIDE: &str = "# Pump guide\n\n## Starting\n\nOpen the inlet valve, then press the green button.\n";
 
@@ -99,8 +101,7 @@ async fn a_file_over_the_limit_or_cut_off_leaves_nothing_behind() {
     assert_eq!(over.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(over.json(), json!({ "detail": "The file is larger than 65536 bytes." }));
 
-    let endless =
-        stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 8192])));
+    let endless = stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 8192])));
     let start = Form::default().file("file", "c.txt", b"").unfinished();
     let start = Bytes::from(start[..start.len() - 2].to_vec());
     let endless = Body::from_stream(stream::iter([Ok(start.clone())]).chain(endless));
@@ -242,7 +243,12 @@ async fn a_failed_document_says_why_and_can_be_tried_again_or_deleted() {
 
 /// Opens the stream of a browser's documents and reads until `stop` is in it.
 async fn events_until(browser: &Browser, stop: &str) -> String {
-    let mut body = browser.open("/api/documents/events/").await.into_body().into_data_stream();
+    read_until(browser.open("/api/documents/events/").await, stop).await
+}
+
+/// Reads a stream until `stop` is in it.
+async fn read_until(stream: Response, stop: &str) -> String {
+    let mut body = stream.into_body().into_data_stream();
     let mut text = String::new();
     let read = async {
         while !text.contains(stop) {
@@ -286,8 +292,43 @@ async fn events_of_another_node_show_within_seconds_and_nothing_is_missed_betwee
     assert!(text.contains(&id));
     let fresh = events_until(&ann, "snapshot").await;
     assert!(!fresh.contains(&id));
-    let back = events_until(&ann.with("last-event-id", &before), "snapshot").await;
-    assert!(back.contains(&id) && back.contains("\"status\":\"ready\""));
+    let back = events_until(&ann.with("last-event-id", &before), "\"status\":\"ready\"").await;
+    assert!(back.contains(&id));
+}
+
+#[tokio::test]
+async fn a_change_that_was_under_way_when_a_stream_ended_is_told_by_the_next() {
+    let api = TestApi::new().await;
+    let mut ann = api.user("ann").await;
+    let id = accepted(&mut ann, "a.md", GUIDE.as_bytes()).await;
+    let mut client = api.app.store.primary().await.unwrap();
+    let publication = client.transaction().await.unwrap();
+    let sql = "update documents set status = 'failed', reason = 'crashed', updated_at = now()";
+    publication.execute(sql, &[]).await.unwrap();
+    let last = jiff::Timestamp::now().as_microsecond().to_string();
+    publication.commit().await.unwrap();
+    let back = events_until(&ann.with("last-event-id", &last), "snapshot").await;
+    assert!(back.contains(&id) && back.contains("\"status\":\"failed\""), "{back}");
+}
+
+#[tokio::test]
+async fn the_deletion_of_a_finished_document_is_told() {
+    let api = TestApi::new().await;
+    let mut ann = api.user("ann").await;
+    let collection = own_collection(&mut ann).await;
+    let [gone, kept] = [
+        publish(&api, collection, "gone", &[("some words", None)]).await,
+        publish(&api, collection, "kept", &[("more words", None)]).await,
+    ];
+    let client = api.app.store.primary().await.unwrap();
+    client.execute("update documents set updated_at = now() - interval '1 day'", &[]).await.unwrap();
+    let stream = ann.open("/api/documents/events/").await;
+    assert_eq!(ann.delete(&format!("/api/documents/{gone}/")).await.status, StatusCode::NO_CONTENT);
+    let text = read_until(stream, "event: deleted").await;
+    assert!(
+        text.contains(&format!("data: {{\"id\":\"{gone}\"}}")) && !text.contains(&kept.to_string()),
+        "{text}"
+    );
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Passages and the text they point into: publishing a document's next version.
 //!
 //! A version appears whole or not at all: one short transaction locks the document, stores text and passages of
-//! version n+1, makes it the published one, logs the change for every node's index and removes what was before.
+//! version n+1, makes it the published one, logs the change for every node's index and removes what was before. The time
+//! of the change is the clock's, not the transaction's: storing many passages takes seconds, and whoever asks what has
+//! changed since then must find it.
 
 use std::time::Duration;
 
@@ -89,7 +91,7 @@ pub async fn publish(
     transaction
         .execute(
             "update documents set version = $2, status = 'ready', reason = null, progress = 1, chunk_count = $3,
-                                  generation = $4, title = $5, media_type = $6, updated_at = now()
+                                  generation = $4, title = $5, media_type = $6, updated_at = clock_timestamp()
              where id = $1",
             &[&document, &version, &count, &next.generation, &next.title, &next.media_type],
         )
@@ -208,7 +210,7 @@ pub async fn publish_vectors(
         .await?;
     transaction
         .execute(
-            "update documents set version = $2, generation = $3, updated_at = now() where id = $1",
+            "update documents set version = $2, generation = $3, updated_at = clock_timestamp() where id = $1",
             &[&document, &version, &generation],
         )
         .await?;

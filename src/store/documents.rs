@@ -286,6 +286,31 @@ pub async fn news(
     Ok(rows.iter().map(Document::of).collect())
 }
 
+/// Lists the newest documents that the caller may read, at most `limit`, in no order.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn newest(client: &Client, caller: &Caller, limit: i64) -> Result<Vec<DocumentId>, Error> {
+    let sql = format!("select d.id from {OF_CALLER} order by d.id desc limit $2");
+    let rows = client.query(&sql, &[&caller.user().0, &limit]).await?;
+    Ok(rows.iter().map(|row| DocumentId(row.get(0))).collect())
+}
+
+/// Returns which of `documents` the caller may still read, in no order.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn existing(
+    client: &Client,
+    caller: &Caller,
+    documents: &[DocumentId],
+) -> Result<Vec<DocumentId>, Error> {
+    let sql = format!("select d.id from {OF_CALLER} where d.id = any($2)");
+    let documents: Vec<Uuid> = documents.iter().map(|id| id.0).collect();
+    let rows = client.query(&sql, &[&caller.user().0, &documents]).await?;
+    Ok(rows.iter().map(|row| DocumentId(row.get(0))).collect())
+}
+
 /// What became of a change to a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

@@ -5,7 +5,7 @@
 //! nothing but time, and it does not matter which node does the work. Changes of this node wake the stream at once,
 //! those of others show within a second.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -32,8 +32,13 @@ use crate::store::ids::DocumentId;
 /// How often the database is asked while nothing happens here: the other nodes' changes show that late.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shortest time between two looks, however much happens: enough for a progress bar.
+/// Shortest time between two looks, however much happens: enough for a progress bar. What happens may be of others'
+/// documents: after a look that it caused for nothing the next one waits for [`POLL_INTERVAL`], so that one person's
+/// ingestion does not make everybody's pages ask the database five times a second.
 const POLL_INTERVAL_MIN: Duration = Duration::from_millis(200);
+
+/// How often is asked which finished documents still exist: nothing else tells that one was deleted.
+const DELETION_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Changes are looked for this far back, so that one whose transaction took long is not missed.
 const RECENT_SECONDS: f64 = 15.0;
@@ -46,7 +51,7 @@ const DOCUMENTS_MAX: i64 = 1000;
 
 /// A document is announced as ready once searches on this node find it, or after this time: an index that cannot keep
 /// up must not look like a document that hangs.
-const INDEX_WAIT_SECONDS_MAX: f64 = 5.0;
+const INDEX_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A stream ends after this time. The browser comes back by itself and shows who it is again: a session that was
 /// closed meanwhile sees nothing more.
@@ -56,7 +61,8 @@ const STREAM_TIME_MAX: Duration = Duration::from_secs(300);
 ///
 /// Server-sent events: first `snapshot` `{documents}` with those that are not finished (after a reconnect with
 /// `Last-Event-ID` also those that changed meanwhile), then `document` for each change and `deleted` `{id}`. A document
-/// that is announced as `ready` is found by searches on this node. The stream ends after five minutes; come back.
+/// that is announced as `ready` is found by searches on this node, unless its index is more than five seconds behind. The
+/// stream ends after five minutes; come back.
 #[utoipa::path(
     get, path = "/api/documents/events/", tag = "documents",
     params(("Last-Event-ID" = Option<i64>, Header, description = "The last event that the client has")),
@@ -68,9 +74,7 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    let changes = app.ingest.changes();
-    let ends_at = Instant::now() + STREAM_TIME_MAX;
-    let mut watcher = Watcher { app, caller, changes, told: HashMap::new(), is_waiting: false, ends_at };
+    let mut watcher = Watcher::new(app, caller);
     let opening = watcher.open(last).await?;
     Ok(sse::response(Body::from_stream(relay(opening, watcher))))
 }
@@ -85,9 +89,15 @@ struct Watcher {
     app: App,
     caller: Caller,
     changes: watch::Receiver<u64>,
+    /// What was told of the documents that are unfinished or changed lately.
     told: HashMap<DocumentId, Told>,
-    /// A document is ready, but not yet in this node's index.
-    is_waiting: bool,
+    /// Documents that are ready, but not in this node's index, since they were seen first.
+    waiting: HashMap<DocumentId, Instant>,
+    /// What the client may show, to tell it what is gone.
+    known: HashSet<DocumentId>,
+    known_checked_at: Instant,
+    /// How long nothing is looked at after the last look.
+    rest: Duration,
     ends_at: Instant,
 }
 
@@ -105,80 +115,143 @@ impl Told {
 }
 
 impl Watcher {
-    /// Returns the first events: everything unfinished, and what a client that comes back has missed.
+    fn new(app: App, caller: Caller) -> Self {
+        Self {
+            changes: app.ingest.changes(),
+            app,
+            caller,
+            told: HashMap::new(),
+            waiting: HashMap::new(),
+            known: HashSet::new(),
+            known_checked_at: Instant::now(),
+            rest: POLL_INTERVAL_MIN,
+            ends_at: Instant::now() + STREAM_TIME_MAX,
+        }
+    }
+
+    /// Returns the first event: everything unfinished, and what a client that comes back has missed.
     async fn open(&mut self, last: Option<i64>) -> Result<String, ApiError> {
         let last = last.and_then(|id| Timestamp::from_microsecond(id).ok());
         let missed = last.map(|last| (Timestamp::now() - last).total(jiff::Unit::Second).unwrap_or(0.0));
         let recent = RECENT_SECONDS + missed.unwrap_or(0.0).clamp(0.0, MISSED_SECONDS_MAX);
         let found = self.look(&[], recent).await?;
+        let client = self.app.store.primary().await?;
+        self.known = documents::newest(&client, &self.caller, DOCUMENTS_MAX).await?.into_iter().collect();
+        drop(client);
         let mut shown = Vec::new();
         for document in found {
+            if let Some(since) = self.waits_since(&document) {
+                self.waiting.insert(document.id, since);
+                continue;
+            }
             self.told.insert(document.id, Told::of(&document));
-            if !document.status.is_final() || last.is_some_and(|last| document.updated_at > last) {
+            // Some of these the client has seen already: an event's id says when its change was seen, the change itself
+            // has the time of its statement, and what lies between the two must not be lost.
+            if last.is_some() || !document.status.is_final() {
                 shown.push(Document::from(document));
             }
         }
-        let id = Timestamp::now().as_microsecond();
-        Ok(event(id, "snapshot", &json!({ "documents": shown })))
+        Ok(event(now(), "snapshot", &json!({ "documents": shown })))
     }
 
     /// Waits for news, or long enough for a heartbeat. Returns `None` when the stream ends.
     async fn next(&mut self) -> Option<Bytes> {
         let silent_until = Instant::now() + sse::HEARTBEAT_INTERVAL;
-        let stopping = self.app.tasks.stopping().clone();
         while Instant::now() < silent_until {
-            tokio::time::sleep(POLL_INTERVAL_MIN).await;
-            let pause = if self.is_waiting { Duration::ZERO } else { POLL_INTERVAL - POLL_INTERVAL_MIN };
-            tokio::select! {
-                () = stopping.cancelled() => return None,
-                () = tokio::time::sleep(pause) => {}
-                changed = self.changes.changed() => changed.ok()?,
-            }
+            let was_woken = self.wait().await?;
             if Instant::now() > self.ends_at {
                 return None;
             }
             // While the database is away there is no news; the client sees a heartbeat and waits on.
-            if let Some(news) = self.news().await.ok().filter(|news| !news.is_empty()) {
+            let news = self.news().await.unwrap_or_default();
+            let was_for_others = was_woken && news.is_empty() && self.waiting.is_empty();
+            self.rest = if was_for_others { POLL_INTERVAL } else { POLL_INTERVAL_MIN };
+            if !news.is_empty() {
                 return Some(Bytes::from(news));
             }
         }
         Some(sse::HEARTBEAT)
     }
 
+    /// Waits until it is time to look again. Returns whether that is because something changed on this node; `None` when
+    /// the node stops.
+    async fn wait(&mut self) -> Option<bool> {
+        let stopping = self.app.tasks.stopping().clone();
+        let longest = if self.waiting.is_empty() { POLL_INTERVAL } else { POLL_INTERVAL_MIN };
+        let wait = async {
+            tokio::time::sleep(self.rest).await;
+            tokio::select! {
+                biased;
+                changed = self.changes.changed() => changed.ok().map(|()| true),
+                () = tokio::time::sleep(longest.saturating_sub(self.rest)) => Some(false),
+            }
+        };
+        tokio::select! {
+            () = stopping.cancelled() => None,
+            woken = wait => woken,
+        }
+    }
+
     async fn news(&mut self) -> Result<String, ApiError> {
-        let watched: Vec<DocumentId> =
-            self.told.iter().filter(|(_, told)| !told.is_final).map(|(id, _)| *id).collect();
+        let unfinished = self.told.iter().filter(|(_, told)| !told.is_final).map(|(id, _)| id);
+        let watched: Vec<DocumentId> = unfinished.chain(self.waiting.keys()).copied().collect();
         let found = self.look(&watched, RECENT_SECONDS).await?;
         let is_whole = i64::try_from(found.len()).is_ok_and(|count| count < DOCUMENTS_MAX);
-        let id = Timestamp::now().as_microsecond();
-        self.is_waiting = false;
+        let mut gone = self.gone().await?;
+        if is_whole {
+            let found: HashSet<DocumentId> = found.iter().map(|document| document.id).collect();
+            gone.extend(watched.iter().filter(|id| !found.contains(*id)));
+        }
+        let id = now();
         let mut news = String::new();
-        let mut seen = HashMap::with_capacity(found.len());
-        for document in found.into_iter().rev() {
+        let mut told_now = HashMap::with_capacity(found.len());
+        let mut waiting_now = HashMap::new();
+        for document in found.into_iter().rev().filter(|document| !gone.contains(&document.id)) {
             let told = Told::of(&document);
             let before = self.told.get(&document.id).copied();
             if before == Some(told) {
-                seen.insert(document.id, told);
-            } else if self.is_findable(&document) {
-                seen.insert(document.id, told);
-                news.push_str(&event(id, "document", &Document::from(document)));
+                told_now.insert(document.id, told);
+            } else if let Some(since) = self.waits_since(&document) {
+                waiting_now.insert(document.id, since);
+                told_now.extend(before.map(|before| (document.id, before)));
             } else {
-                self.is_waiting = true;
-                seen.extend(before.map(|before| (document.id, before)));
+                told_now.insert(document.id, told);
+                self.known.insert(document.id);
+                news.push_str(&event(id, "document", &Document::from(document)));
             }
         }
-        for document in watched.iter().filter(|document| is_whole && !seen.contains_key(document)) {
+        for document in gone {
+            self.known.remove(&document);
             news.push_str(&event(id, "deleted", &json!({ "id": document })));
         }
-        self.told = seen;
+        (self.told, self.waiting) = (told_now, waiting_now);
         Ok(news)
     }
 
-    fn is_findable(&self, document: &documents::Document) -> bool {
-        let age = (Timestamp::now() - document.updated_at).total(jiff::Unit::Second).unwrap_or(0.0);
-        document.status != Status::Ready
-            || age > INDEX_WAIT_SECONDS_MAX
+    /// Returns since when a document that is ready waits for this node's index; `None` if it need not wait any more.
+    fn waits_since(&self, document: &documents::Document) -> Option<Instant> {
+        if document.status != Status::Ready
             || self.app.index.version(document.id).is_some_and(|version| version >= document.version)
+        {
+            return None;
+        }
+        let since = self.waiting.get(&document.id).copied().unwrap_or_else(Instant::now);
+        (since.elapsed() < INDEX_WAIT_MAX).then_some(since)
+    }
+
+    /// Returns which of the known documents do not exist for the caller any more, if it is time to look for them.
+    async fn gone(&mut self) -> Result<HashSet<DocumentId>, ApiError> {
+        if self.known_checked_at.elapsed() < DELETION_INTERVAL {
+            return Ok(HashSet::new());
+        }
+        let mut gone = self.known.clone();
+        let known: Vec<DocumentId> = self.known.iter().copied().collect();
+        let client = self.app.store.primary().await?;
+        for existing in documents::existing(&client, &self.caller, &known).await? {
+            gone.remove(&existing);
+        }
+        self.known_checked_at = Instant::now();
+        Ok(gone)
     }
 
     async fn look(
@@ -194,4 +267,9 @@ impl Watcher {
 fn event(id: i64, name: &str, data: &impl serde::Serialize) -> String {
     let data = serde_json::to_string(data).expect("a document is always JSON");
     sse::event(id, name, &data)
+}
+
+/// The id of an event that is told now: the microseconds since 1970.
+fn now() -> i64 {
+    Timestamp::now().as_microsecond()
 }
