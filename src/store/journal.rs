@@ -127,13 +127,15 @@ pub async fn read(client: &Client, streams: &[(MessageId, i32)]) -> Result<Vec<N
     Ok(all)
 }
 
-/// Deletes the journals of answers that ended more than `age` ago. Returns how many events.
+/// Deletes the journals of answers that ended more than `age` ago, each as a whole. Returns how many events.
 ///
 /// # Errors
 /// See [`Error`].
 pub async fn prune(client: &Client, age: Duration) -> Result<u64, Error> {
     let sql = "delete from stream_journal j
                where j.created_at < now() - $1 * interval '1 second'
-                 and not exists (select from generations g where g.message_id = j.message_id)";
+                 and not exists (select from generations g where g.message_id = j.message_id)
+                 and not exists (select from stream_journal l where l.message_id = j.message_id
+                                 and l.created_at >= now() - $1 * interval '1 second')";
     client.execute(sql, &[&age.as_secs_f64()]).await
 }

@@ -14,6 +14,7 @@ use super::{Error, Store};
 pub const MIGRATIONS: &[(&str, &str)] = &[
     ("0001_initial", include_str!("migrations/0001_initial.sql")),
     ("0002_documents", include_str!("migrations/0002_documents.sql")),
+    ("0003_answers", include_str!("migrations/0003_answers.sql")),
 ];
 
 /// Any number that no other program uses on the same database.
