@@ -18,6 +18,7 @@ mod house;
 mod index;
 mod ingest;
 mod ingest_kills;
+mod locks;
 mod node;
 mod ops;
 mod process;

@@ -173,7 +173,7 @@ async fn remove(
     Authenticated(caller): Authenticated,
     Id(id): Id<ChatId>,
 ) -> Result<StatusCode, ApiError> {
-    match chats::delete(&app.store.primary().await?, &caller, id).await? {
+    match chats::delete(&mut app.store.primary().await?, &caller, id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(ApiError::not_found()),
     }

@@ -117,9 +117,19 @@ pub async fn update(
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn delete(client: &Client, caller: &Caller, id: ChatId) -> Result<bool, Error> {
-    let sql = "delete from chats where id = $1 and owner_id = $2";
-    Ok(client.execute(sql, &[&id.0, &caller.user().0]).await? > 0)
+pub async fn delete(client: &mut Client, caller: &Caller, id: ChatId) -> Result<bool, Error> {
+    let transaction = client.transaction().await?;
+    let sql = "select from chats where id = $1 and owner_id = $2 for update";
+    if transaction.query_opt(sql, &[&id.0, &caller.user().0]).await?.is_none() {
+        return Ok(false);
+    }
+    // The cascade would lock messages before generations, and wait in a circle with an answer that ends.
+    let sql = "select from generations g join messages m on m.id = g.message_id where m.chat_id = $1
+               order by g.message_id for update of g";
+    transaction.query(sql, &[&id.0]).await?;
+    transaction.execute("delete from chats where id = $1", &[&id.0]).await?;
+    transaction.commit().await?;
+    Ok(true)
 }
 
 fn uuids(collections: &[CollectionId]) -> Vec<Uuid> {

@@ -1,5 +1,8 @@
 //! Who generates an answer. A claim gives a token and a lease; what is written of the answer requires the token, and an
 //! answer whose lease has run out is ended by whichever node sees it first.
+//!
+//! Rows are locked in one order, so that no two statements wait for each other: chats, then generations by ascending
+//! message id, then messages.
 
 use std::time::Duration;
 
@@ -84,9 +87,14 @@ pub async fn renew(
     claims: &[Claim],
     lease: Duration,
 ) -> Result<Vec<(MessageId, bool)>, Error> {
-    let sql = "update generations g set lease_until = now() + $3 * interval '1 second'
-               from unnest($1::uuid[], $2::uuid[]) as c (message_id, token)
-               where g.message_id = c.message_id and g.token = c.token
+    // In the order in which all lock generations.
+    let sql = "with held as (
+                   select g.message_id from generations g
+                   join unnest($1::uuid[], $2::uuid[]) as c (message_id, token) using (message_id, token)
+                   order by g.message_id for no key update of g
+               )
+               update generations g set lease_until = now() + $3 * interval '1 second'
+               from held where g.message_id = held.message_id
                returning g.message_id, g.cancel_requested";
     let (messages, tokens): (Vec<Uuid>, Vec<Uuid>) = claims.iter().map(|c| (c.message.0, c.token)).unzip();
     let rows = client.query(sql, &[&messages, &tokens, &lease.as_secs_f64()]).await?;

@@ -3,6 +3,8 @@
 //! A job belongs to whoever holds its lease, shown by a token; a node that goes silent loses it when the lease runs
 //! out, and every write of a job's holder requires the token. `attempts` counts the times that it was taken without a
 //! result, so that a file that takes the process down is given up.
+//!
+//! Whoever locks a job and its document locks the document first, so that no two statements wait for each other.
 
 use std::time::Duration;
 
@@ -149,15 +151,18 @@ pub async fn note_progress(client: &Client, job: &Job, status: Status, progress:
 /// See [`Error`].
 pub async fn give_back(client: &Client, job: &Job, wait: Duration, counts: bool) -> Result<(), Error> {
     let sql = "
-        with j as (
+        with locked as (
+            select id from documents where id = $5 for no key update
+        ), j as (
             update jobs set lease_token = null, lease_until = null, run_after = now() + $3 * interval '1 second',
                             attempts = attempts - $4
-            where id = $1 and lease_token = $2
+            from locked where jobs.id = $1 and lease_token = $2 and document_id = locked.id
             returning document_id, kind
         )
         update documents d set status = 'queued', progress = 0, updated_at = now()
         from j where d.id = j.document_id and j.kind = 'ingest'";
-    client.execute(sql, &[&job.id, &job.token, &wait.as_secs_f64(), &i32::from(!counts)]).await?;
+    let attempts = i32::from(!counts);
+    client.execute(sql, &[&job.id, &job.token, &wait.as_secs_f64(), &attempts, &job.document.0]).await?;
     Ok(())
 }
 
@@ -167,20 +172,23 @@ pub async fn give_back(client: &Client, job: &Job, wait: Duration, counts: bool)
 /// # Errors
 /// See [`Error`].
 pub async fn fail(client: &Client, job: &Job, reason: &str) -> Result<(), Error> {
-    let sql = match job.kind {
-        Kind::Ingest => {
-            "with j as (
-                 delete from jobs where id = $1 and lease_token = $2 returning document_id
-             )
-             update documents d set status = 'failed', reason = $3, updated_at = now()
-             from j where d.id = j.document_id"
-        }
-        Kind::Embed => {
-            "update jobs set run_after = 'infinity', lease_token = null, lease_until = null
-             where id = $1 and lease_token = $2 and $3::text is not null"
-        }
-    };
-    client.execute(sql, &[&job.id, &job.token, &reason]).await?;
+    if job.kind == Kind::Embed {
+        let sql = "update jobs set run_after = 'infinity', lease_token = null, lease_until = null
+                   where id = $1 and lease_token = $2";
+        client.execute(sql, &[&job.id, &job.token]).await?;
+        return Ok(());
+    }
+    let sql = "
+        with locked as (
+            select id from documents where id = $4 for no key update
+        ), j as (
+            delete from jobs using locked
+            where jobs.id = $1 and lease_token = $2 and document_id = locked.id
+            returning document_id
+        )
+        update documents d set status = 'failed', reason = $3, updated_at = now()
+        from j where d.id = j.document_id";
+    client.execute(sql, &[&job.id, &job.token, &reason, &job.document.0]).await?;
     Ok(())
 }
 

@@ -52,14 +52,15 @@ pub struct Ending {
 /// # Errors
 /// See [`Error`].
 pub async fn append(client: &Client, events: &[(Claim, Event)]) -> Result<Vec<MessageId>, Error> {
-    // The share lock makes a sweep that ends the answer wait, or us see that it has.
+    // The lock makes a sweep that ends the answer wait, or us see that it has; it lets renewals of the lease pass. In
+    // the order in which all lock generations.
     let sql = "with event as (
                    select * from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[])
                                  as e (message_id, token, event_id, event, data)
                ), held as (
                    select message_id from generations g
                    where exists (select from event e where e.message_id = g.message_id and e.token = g.token)
-                   for share
+                   order by message_id for key share
                ), stored as (
                    insert into stream_journal (message_id, event_id, event, data)
                    select message_id, event_id, event, data from event join held using (message_id)

@@ -115,8 +115,12 @@ pub async fn ask_again(
                    insert into generations (message_id) select $4 from question
                )
                select * from question";
-    let row = client.query_opt(sql, &[&chat.0, &caller.user().0, &message.0, &answer.0]).await?;
-    Ok(row.as_ref().map(self::message))
+    match client.query_opt(sql, &[&chat.0, &caller.user().0, &message.0, &answer.0]).await {
+        Ok(row) => Ok(row.as_ref().map(self::message)),
+        // Somebody who asked in the same moment was first; neither saw the other's answer.
+        Err(error) if error.is_conflict_on("messages_streaming") => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Finds a message of one of the caller's chats.
