@@ -101,6 +101,13 @@ impl Hub {
         }
     }
 
+    /// Returns whether this node still writes the answer by this claim.
+    pub fn holds(&self, claim: Claim) -> bool {
+        let streams = self.streams();
+        let generation = streams.get(&claim.message).and_then(|entry| entry.generation.as_ref());
+        generation.is_some_and(|generation| generation.claim == claim)
+    }
+
     /// Returns the claims of the generations that run here.
     pub fn claims(&self) -> Vec<Claim> {
         self.streams().values().filter_map(|entry| entry.generation.as_ref().map(|g| g.claim)).collect()

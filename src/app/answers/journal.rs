@@ -139,7 +139,7 @@ impl Part {
 impl Writer {
     async fn flush(&self, batch: Vec<Entry>) {
         let (ending, going): (Vec<Part>, Vec<Part>) =
-            sort(batch).into_iter().partition(|part| part.ending.is_some());
+            sort(batch, &self.hub).into_iter().partition(|part| part.ending.is_some());
         if !going.is_empty() {
             self.append(going).await;
         }
@@ -149,23 +149,39 @@ impl Writer {
     }
 
     async fn append(&self, parts: Vec<Part>) {
+        match self.store(&parts).await {
+            // What the database refuses is in one of the answers; the others go on.
+            Err(Failed::Refused) if parts.len() > 1 => {
+                for part in parts.chunks(1) {
+                    self.show(part, self.store(part).await);
+                }
+            }
+            stored => self.show(&parts, stored),
+        }
+    }
+
+    /// Stores the events of several answers. Returns those whose claim holds.
+    async fn store(&self, parts: &[Part]) -> Result<HashSet<MessageId>, Failed> {
         let rows: Vec<(Claim, Event)> =
             parts.iter().flat_map(|p| p.events.iter().map(|event| (p.claim, event.clone()))).collect();
         let mut attempts = Attempts::new(self.patience);
-        let stored = loop {
+        loop {
             let attempt = async { journal::append(&self.store.primary().await?, &rows).await }.await;
             if let ControlFlow::Break(stored) = attempts.judge(attempt).await {
-                break stored;
+                return stored.map(HashSet::from_iter);
             }
-        };
-        let held: Option<HashSet<MessageId>> = stored.map(HashSet::from_iter);
+        }
+    }
+
+    /// Shows readers what was stored.
+    fn show(&self, parts: &[Part], stored: Result<HashSet<MessageId>, Failed>) {
         for Part { claim, live, events, .. } in parts {
-            match &held {
-                Some(held) if held.contains(&claim.message) => {
-                    live.publish(&events);
+            match &stored {
+                Ok(held) if held.contains(&claim.message) => {
+                    live.publish(events);
                 }
-                Some(_) => self.hub.lose(claim.message),
-                None => self.hub.cut(claim.message),
+                Ok(_) => self.hub.lose(claim.message),
+                Err(_) => self.hub.cut(claim.message),
             }
         }
     }
@@ -182,15 +198,24 @@ impl Writer {
             }
         };
         match held {
-            Some(true) => {
+            Ok(true) => {
                 live.publish(&ending.events);
                 self.hub.end(claim.message);
             }
             // Also after a commit of ours whose answer was lost: the journal then has our own end.
-            Some(false) => self.hub.lose(claim.message),
-            None => self.hub.cut(claim.message),
+            Ok(false) => self.hub.lose(claim.message),
+            Err(_) => self.hub.cut(claim.message),
         }
     }
+}
+
+/// Why a write was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failed {
+    /// The database stayed away for longer than the leases hold.
+    Away,
+    /// The database will never take it.
+    Refused,
 }
 
 /// Attempts of one write at a database that may be away for a while.
@@ -204,11 +229,10 @@ impl Attempts {
         Self { give_up: Instant::now() + patience, pause: RETRY_FIRST }
     }
 
-    /// Waits before the next attempt, or breaks: with what the write returned, or with `None` when the database stays
-    /// away for longer than the leases hold, or refuses.
-    async fn judge<T>(&mut self, attempt: Result<T, store::Error>) -> ControlFlow<Option<T>> {
+    /// Waits before the next attempt, or breaks: with what the write returned, or with why there is none to come.
+    async fn judge<T>(&mut self, attempt: Result<T, store::Error>) -> ControlFlow<Result<T, Failed>> {
         match attempt {
-            Ok(value) => ControlFlow::Break(Some(value)),
+            Ok(value) => ControlFlow::Break(Ok(value)),
             Err(error) if error.is_transient() && Instant::now() + self.pause < self.give_up => {
                 // Nodes that lost the same database do not all come back in the same instant.
                 tokio::time::sleep(self.pause.mul_f64(0.5 + 0.5 * rand::random::<f64>())).await;
@@ -217,17 +241,18 @@ impl Attempts {
             }
             Err(error) => {
                 log::error!(error:% = chain(&error); "cannot store answers in the journal, their streams are closed");
-                ControlFlow::Break(None)
+                ControlFlow::Break(Err(if error.is_transient() { Failed::Away } else { Failed::Refused }))
             }
         }
     }
 }
 
-/// Sorts a batch by answer, the events of each in order.
-fn sort(batch: Vec<Entry>) -> Vec<Part> {
+/// Sorts a batch by answer, the events of each in order. Answers that were given up are left out: what waited in the
+/// queue behind a batch that could not be stored would leave a gap in the journal, although the claim may still hold.
+fn sort(batch: Vec<Entry>, hub: &Hub) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut places: HashMap<MessageId, usize> = HashMap::new();
-    for Entry { claim, live, what } in batch {
+    for Entry { claim, live, what } in batch.into_iter().filter(|entry| hub.holds(entry.claim)) {
         let place = *places.entry(claim.message).or_insert(parts.len());
         if place == parts.len() {
             parts.push(Part { claim, live, delta: String::new(), events: Vec::new(), ending: None });
@@ -254,11 +279,13 @@ mod tests {
 
     #[test]
     fn small_deltas_are_joined_and_ids_go_on_from_what_is_shown() {
-        let (claim, live) = (claim(), Live::new());
+        let (hub, claim) = (Hub::default(), claim());
+        let (live, _stopped) = hub.start(claim);
         live.publish(&[Event { id: 1, name: "meta".into(), data: "{}".into() }]);
         let delta = |text: &str| entry(claim, &live, What::Delta(text.into()));
         let cite = entry(claim, &live, What::Event("citation", "{}".into()));
-        let parts = sort(vec![delta("a"), delta("b"), cite, delta("a long piece of the answer"), delta("c")]);
+        let batch = vec![delta("a"), delta("b"), cite, delta("a long piece of the answer"), delta("c")];
+        let parts = sort(batch, &hub);
         let events: Vec<_> =
             parts[0].events.iter().map(|e| (e.id, e.name.as_str(), e.data.as_str())).collect();
         assert_eq!(
@@ -270,6 +297,18 @@ mod tests {
                 (5, "delta", r#"{"text":"c"}"#),
             ]
         );
+    }
+
+    #[test]
+    fn what_waits_behind_a_batch_that_was_given_up_is_not_stored() {
+        let hub = Hub::default();
+        let claims = [claim(), claim(), claim()];
+        let lives = claims.map(|claim| hub.start(claim).0);
+        hub.cut(claims[0].message);
+        hub.lose(claims[1].message);
+        let batch = claims.iter().zip(&lives).map(|(c, live)| entry(*c, live, What::Delta("more".into())));
+        let kept: Vec<Claim> = sort(batch.collect(), &hub).iter().map(|part| part.claim).collect();
+        assert_eq!(kept, claims[2..]);
     }
 
     #[test]
