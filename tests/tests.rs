@@ -1,6 +1,7 @@
 //! The one integration binary: a module per topic, so that everything links once.
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
+mod answers;
 mod app_auth;
 mod app_chats;
 mod app_collections;

@@ -111,6 +111,7 @@ impl RoleApp {
                 model: Arc::clone(&model),
                 generator: Generator::default(),
                 lease: settings.chat.answer_lease,
+                time_max: settings.chat.answer_time_max,
             },
             answer_tasks.clone(),
         );

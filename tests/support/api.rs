@@ -136,6 +136,7 @@ impl TestApi {
                 model: Arc::clone(&model),
                 generator,
                 lease: settings.chat.answer_lease,
+                time_max: settings.chat.answer_time_max,
             },
             tasks.clone(),
         );

@@ -30,7 +30,12 @@ pub async fn run(parts: Arc<Parts>, work: Work, live: Arc<Live>, mut stop: watch
     let outcome = tokio::select! {
         biased;
         why = stopped(&mut stop) => Outcome::Stopped(why),
-        outcome = write(&parts, &mut answer) => outcome,
+        outcome = tokio::time::timeout(parts.time_max, write(&parts, &mut answer)) => {
+            outcome.unwrap_or_else(|_| {
+                log::warn!("an answer took too long and is interrupted");
+                Outcome::Ended(End::CutOff)
+            })
+        }
     };
     if answer.end(outcome).await {
         // From here on the journal's writer has it.

@@ -54,6 +54,8 @@ pub struct Options {
     pub generator: Generator,
     /// How long a node that went silent keeps an answer.
     pub lease: Duration,
+    /// How long an answer may take, from search to last word.
+    pub time_max: Duration,
 }
 
 /// The answers of this node. Clones are the same.
@@ -69,6 +71,7 @@ struct Parts {
     model: Arc<Model>,
     generator: Generator,
     lease: Duration,
+    time_max: Duration,
     hub: Arc<Hub>,
     journal: mpsc::Sender<journal::Entry>,
     permits: Arc<Semaphore>,
@@ -78,12 +81,13 @@ impl Answers {
     /// Starts what keeps answers going. When `tasks` are told to stop, running answers are interrupted at once: they
     /// are a group of their own, so that [`drain`](Self::drain) comes first.
     pub fn start(options: Options, tasks: Tasks) -> Self {
-        let Options { store, index, model, generator, lease } = options;
+        let Options { store, index, model, generator, lease, time_max } = options;
         let (journal, entries) = journal::channel();
         let hub = Arc::new(Hub::default());
         let permits = Arc::new(Semaphore::new(GENERATIONS_MAX));
         let writing = journal::run(store.clone(), Arc::clone(&hub), lease, entries);
-        let parts = Arc::new(Parts { store, index, model, generator, lease, hub, journal, permits });
+        let parts =
+            Arc::new(Parts { store, index, model, generator, lease, time_max, hub, journal, permits });
         let answers = Self { parts, tasks: tasks.clone() };
         let background = answers.clone();
         tasks.spawn(async move {
