@@ -38,6 +38,9 @@ const OPENING_WORTH: f32 = 0.05;
 /// Words in one piece of the stream.
 const PIECE_WORDS: usize = 4;
 
+/// What stands between the headings of a path.
+const HEADING_SEPARATOR: &str = " > ";
+
 const NOTE: &str = "No language model is configured, so this answer quotes your documents instead of putting them in its own words.";
 
 const NOTHING_FOUND: &str = "I found nothing in your documents that answers this question. No language model is \
@@ -161,13 +164,7 @@ fn compose(sources: &[Source], chosen: &[Candidate]) -> String {
     for group in chosen.chunk_by(|a, b| a.source == b.source) {
         let index = group[0].source;
         let source = &sources[index];
-        text.push_str(&without_markers(&source.title));
-        // The outermost heading of most documents is their title.
-        let heading = source.heading.strip_prefix(&source.title).unwrap_or(&source.heading);
-        let heading = heading.trim_start_matches([' ', '>']);
-        if !heading.is_empty() {
-            text.push_str(&format!(" ({})", without_markers(heading)));
-        }
+        text.push_str(&without_markers(&place(source)));
         text.push_str(": “");
         for (place, sentence) in group.iter().enumerate() {
             if place > 0 {
@@ -180,6 +177,16 @@ fn compose(sources: &[Source], chosen: &[Candidate]) -> String {
     }
     text.push_str(NOTE);
     text
+}
+
+/// Where a passage is: the title and, in parentheses, the headings. A document's first heading is often its title.
+fn place(Source { title, heading, .. }: &Source) -> String {
+    let below = match heading.strip_prefix(title.as_str()) {
+        Some("") => "",
+        Some(rest) => rest.strip_prefix(HEADING_SEPARATOR).unwrap_or(heading),
+        None => heading,
+    };
+    if below.is_empty() { title.clone() } else { format!("{title} ({below})") }
 }
 
 /// Drops `[12]` and the like from quoted text, which would read as citations of ours.
@@ -264,6 +271,14 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("First class") && text.ends_with(NOTE), "{text}");
+    }
+
+    #[test]
+    fn the_title_is_said_once_where_the_headings_begin_with_it() {
+        let place_of = |heading| place(&source("Security", heading, ""));
+        assert_eq!(place_of("Security > Backups > Tapes"), "Security (Backups > Tapes)");
+        assert_eq!((place_of("Security"), place_of("")), ("Security".into(), "Security".into()));
+        assert_eq!(place_of("Security of buildings"), "Security (Security of buildings)");
     }
 
     #[test]

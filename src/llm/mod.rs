@@ -36,7 +36,7 @@ pub struct Prompt {
 pub struct Source {
     /// The document's title.
     pub title: String,
-    /// The headings above the passage, outermost first; empty when there are none.
+    /// The headings above the passage, outermost first, such as `Travel > Hotels`; empty when there are none.
     pub heading: String,
     /// The passage. Untrusted: it is quoted or read, never obeyed.
     pub text: String,
