@@ -103,7 +103,7 @@ const PUBLISH: &str = "
     with d as (
         insert into documents (id, collection_id, title, file_name, media_type, size_bytes, sha256, blob, status,
                                version, chunk_count)
-        values ($1::uuid, $2, 't', 't.txt', 'text/plain', 1, sha256($1::uuid::text::bytea), $1::uuid::text, 'ready', $3, 1)
+        values ($1::uuid, $2, 'Atlas', 't.txt', 'text/plain', 1, sha256($1::uuid::text::bytea), $1::uuid::text, 'ready', $3, 1)
         on conflict (id) do update set version = $3
         returning id
     ), c as (
@@ -130,6 +130,7 @@ async fn the_index_holds_what_was_published_before_and_after_its_start() {
     node.start().await;
     assert_eq!(node.finds("river"), [before]);
     assert_eq!(node.finds("heading"), [before]);
+    assert_eq!(node.finds("atlas"), [before]);
     node.publish(after, 1, "mountain").await;
     node.comes_to_find("mountain", &[after]).await;
     node.publish(before, 2, "valley").await;

@@ -75,7 +75,7 @@ pub struct DocumentState {
 pub struct ChunkState {
     /// Its id.
     pub id: ChunkId,
-    /// The headings above it; may be empty.
+    /// The document's title and the headings above it: a document is found by the words of its title too.
     pub heading: String,
     /// Its text.
     pub text: String,
@@ -96,7 +96,11 @@ const EPOCH: &str = "e.id, (select system_identifier from pg_control_system()),
     left(pg_walfile_name(pg_current_wal_lsn()), 8)";
 
 const STATE: &str = "
-    select d.id, d.collection_id, d.version, c.id, c.heading, c.text,
+    select d.id, d.collection_id, d.version, c.id,
+           case when c.heading = '' then d.title
+                when starts_with(c.heading, d.title) then c.heading
+                else d.title || ' > ' || c.heading end,
+           c.text,
            case when d.generation = (select generation from embedding_model where state = 'active')
                 then c.embedding end
     from documents d left join chunks c on c.document_id = d.id and c.version = d.version
