@@ -7,6 +7,7 @@ use agent::index::sync::Follower;
 use agent::index::{Index, Limits, Mode, Query};
 use agent::store::access::{Caller, ReadAccess};
 use agent::store::ids::{CollectionId, DocumentId};
+use agent::store::sessions::NewSession;
 use agent::store::users::NewUser;
 use agent::store::{Options, Store, collections, migrate, sessions, users};
 use agent::telemetry::tasks::Tasks;
@@ -117,7 +118,9 @@ async fn access(store: &Store) -> ReadAccess {
     let new =
         NewUser { username: "ann", email: "", password_hash: "!", is_staff: false, collection: "Documents" };
     let user = users::create(&mut client, &new, None).await.unwrap();
-    sessions::start(&client, user.id, "key", Duration::from_secs(60), None).await.unwrap();
+    let age = Duration::from_secs(60);
+    let session = NewSession { user: user.id, password_hash: "!", key: "key", age, previous: None };
+    assert!(sessions::start(&client, &session).await.unwrap());
     let caller: Caller = sessions::authenticate(&client, "key").await.unwrap().unwrap();
     collections::readable(&client, &caller).await.unwrap()
 }

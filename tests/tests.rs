@@ -9,6 +9,7 @@ mod app_documents;
 mod app_errors;
 mod app_schema;
 mod app_search;
+mod app_sessions;
 mod chunk;
 mod cli;
 mod cluster;

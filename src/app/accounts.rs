@@ -63,14 +63,15 @@ pub async fn create_superuser(
 /// # Errors
 /// See [`Error`].
 pub async fn change_password(store: &Store, username: &str, password: &str) -> Result<(), Error> {
-    let client = store.primary().await?;
+    let mut client = store.primary().await?;
     let found = users::credentials(&client, &normalize_username(username)).await?;
     let user = found.ok_or(Error::UnknownUser)?.user;
     let wrong = check_password(password, &user.username, &user.email);
     if !wrong.is_empty() {
         return Err(Error::Invalid(wrong));
     }
-    Ok(users::set_password(&client, user.id, &passwords::hash(password)).await?)
+    let changed = users::set_password(&mut client, user.id, None, &passwords::hash(password)).await?;
+    if changed { Ok(()) } else { Err(Error::UnknownUser) }
 }
 
 /// Deletes expired sessions and login attempts that count no more. Returns how many sessions.

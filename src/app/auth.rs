@@ -26,8 +26,8 @@ use super::{App, cookies, secrets};
 use crate::config::Registration;
 use crate::store::ids::UserId;
 use crate::store::login_attempts::{self, Attempt};
-use crate::store::sessions;
-use crate::store::users::{self, CreateError, NewUser, User};
+use crate::store::sessions::{self, NewSession};
+use crate::store::users::{self, CreateError, Credentials, NewUser, User};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -173,23 +173,24 @@ async fn login(
     Body(form): Body<Login>,
 ) -> Result<Response, ApiError> {
     let address = visitor.address.to_string();
-    let user = check_credentials(&app, &form.username, form.password, &address)
-        .await?
-        .ok_or_else(|| ApiError::authentication_failed("Incorrect authentication credentials."))?;
-    let key = start_session(&app, user.id, visitor.session.as_deref()).await?;
+    let refused = || ApiError::authentication_failed("Incorrect authentication credentials.");
+    let verified =
+        check_credentials(&app, &form.username, form.password, &address).await?.ok_or_else(refused)?;
+    let (user, hash) = (verified.user, &verified.password_hash);
+    let key = start_session(&app, user.id, hash, visitor.session.as_deref()).await?.ok_or_else(refused)?;
     let mut response = Json(Account::from(user)).into_response();
     hand_over(response.headers_mut(), &key, app.settings.session_age, visitor.secure);
     Ok(response)
 }
 
-/// Returns the active user whose password this is. Attempts are counted per account and address for all nodes
+/// Returns the active user whose password this is, with its hash. Attempts are counted per account and address for all nodes
 /// together, and an unknown name takes as long as a wrong password.
 async fn check_credentials(
     app: &App,
     username: &str,
     password: String,
     address: &str,
-) -> Result<Option<User>, ApiError> {
+) -> Result<Option<Credentials>, ApiError> {
     let mut client = app.store.primary().await?;
     if app.throttles.is_enabled() {
         let limit = app.settings.throttle.login_per_minute;
@@ -204,21 +205,26 @@ async fn check_credentials(
     if !app.passwords.verify(password, hash).await? {
         return Ok(None);
     }
-    let Some(user) = found.filter(|found| found.is_active).map(|found| found.user) else {
-        return Ok(None);
-    };
+    let Some(verified) = found.filter(|found| found.is_active) else { return Ok(None) };
     if app.throttles.is_enabled() {
         login_attempts::forget(&app.store.primary().await?, username, address).await?;
     }
-    Ok(Some(user))
+    Ok(Some(verified))
 }
 
-/// Starts a session of `user` in place of `previous`. Returns its key.
-async fn start_session(app: &App, user: UserId, previous: Option<&str>) -> Result<String, ApiError> {
+/// Starts a session of `user` in place of `previous`. Returns its key; `None` if the password is not the one of
+/// `password_hash` any more.
+async fn start_session(
+    app: &App,
+    user: UserId,
+    password_hash: &str,
+    previous: Option<&str>,
+) -> Result<Option<String>, ApiError> {
     let key = secrets::session_key();
     let client = app.store.primary().await?;
-    sessions::start(&client, user, &key, app.settings.session_age, previous).await?;
-    Ok(key)
+    let age = app.settings.session_age;
+    let new = NewSession { user, password_hash, key: &key, age, previous };
+    Ok(sessions::start(&client, &new).await?.then_some(key))
 }
 
 /// Sets the cookies of a new session; the CSRF secret changes with it, as in Django.
@@ -271,17 +277,24 @@ async fn password(
 ) -> Result<Response, ApiError> {
     let address = session.address.to_string();
     let username = session.caller.username();
-    let Some(user) = check_credentials(&app, username, form.current_password, &address).await? else {
+    let refused = || {
         let wrong = "Your old password was entered incorrectly. Please enter it again.";
-        return Err(ApiError::validation("current_password", wrong));
+        ApiError::validation("current_password", wrong)
     };
+    let verified =
+        check_credentials(&app, username, form.current_password, &address).await?.ok_or_else(refused)?;
+    let user = verified.user;
     let wrong = check_password(&form.new_password, &user.username, &user.email);
     if !wrong.is_empty() {
         return Err(ApiError::field("new_password", wrong));
     }
     let hash = app.passwords.hash(form.new_password).await?;
-    users::set_password(&app.store.primary().await?, user.id, &hash).await?;
-    let key = start_session(&app, user.id, None).await?;
+    let mut client = app.store.primary().await?;
+    if !users::set_password(&mut client, user.id, Some(&verified.password_hash), &hash).await? {
+        return Err(refused());
+    }
+    drop(client);
+    let key = start_session(&app, user.id, &hash, None).await?.ok_or_else(ApiError::not_authenticated)?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     hand_over(response.headers_mut(), &key, app.settings.session_age, session.secure);
     Ok(response)

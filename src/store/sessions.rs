@@ -36,25 +36,41 @@ pub async fn authenticate_reader(client: &Client, key: &str) -> Result<Option<Re
     }))
 }
 
-/// Starts a session of `user` under `key` that ends after `age`, notes the login, and ends the session `previous`:
-/// a key that was known before the login is worth nothing after it.
+/// A session to be started.
+#[derive(Debug)]
+pub struct NewSession<'a> {
+    /// Whose it is.
+    pub user: UserId,
+    /// The password that was verified, as it was stored then.
+    pub password_hash: &'a str,
+    /// The key that will open it.
+    pub key: &'a str,
+    /// How long it lasts.
+    pub age: Duration,
+    /// The session that it replaces: a key that was known before the login is worth nothing after it.
+    pub previous: Option<&'a str>,
+}
+
+/// Starts a session and notes the login. Returns false, and does nothing, if the user may not log in any more or has
+/// another password by now: verifying takes its time.
+///
+/// The update locks the user's row, so that a change of the password either sees this session and ends it, or is seen.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn start(
-    client: &Client,
-    user: UserId,
-    key: &str,
-    age: Duration,
-    previous: Option<&str>,
-) -> Result<(), Error> {
-    let sql = "with gone as (delete from sessions where key_hash = $4),
-                    login as (update users set last_login = now() where id = $2)
+pub async fn start(client: &Client, session: &NewSession<'_>) -> Result<bool, Error> {
+    let sql = "with login as (
+                   update users set last_login = now() where id = $2 and password = $5 and is_active returning id
+               ), gone as (delete from sessions using login where key_hash = $4)
                insert into sessions (key_hash, user_id, expires_at)
-               values ($1, $2, now() + $3 * interval '1 second')";
+               select $1, id, now() + $3 * interval '1 second' from login";
+    let NewSession { user, password_hash, key, age, previous } = session;
     let previous = previous.map(|key| hash(key).to_vec());
-    client.execute(sql, &[&hash(key).as_slice(), &user.0, &age.as_secs_f64(), &previous]).await?;
-    Ok(())
+    let key = hash(key);
+    let started = client
+        .execute(sql, &[&key.as_slice(), &user.0, &age.as_secs_f64(), &previous, password_hash])
+        .await?;
+    Ok(started == 1)
 }
 
 /// Ends the session of this key; an unknown key is no error.

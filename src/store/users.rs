@@ -127,13 +127,27 @@ pub async fn me(client: &Client, caller: &Caller) -> Result<Option<User>, Error>
 
 /// Replaces a password and ends all of the user's sessions in the same moment.
 ///
+/// * `verified`: the password that its owner gave, as it was stored when it was verified; `None` for whoever needs none.
+///
+/// Returns false, and changes nothing, if the user has another password than `verified` by now.
+///
 /// # Errors
 /// See [`Error`].
-pub async fn set_password(client: &Client, user: UserId, password_hash: &str) -> Result<(), Error> {
-    let sql = "with gone as (delete from sessions where user_id = $1)
-               update users set password = $2 where id = $1";
-    client.execute(sql, &[&user.0, &password_hash]).await?;
-    Ok(())
+pub async fn set_password(
+    client: &mut Client,
+    user: UserId,
+    verified: Option<&str>,
+    password_hash: &str,
+) -> Result<bool, Error> {
+    // Two statements: the second sees the sessions of logins that the first has waited for.
+    let transaction = client.transaction().await?;
+    let sql = "update users set password = $3 where id = $1 and ($2::text is null or password = $2)";
+    let changed = transaction.execute(sql, &[&user.0, &verified, &password_hash]).await? == 1;
+    if changed {
+        transaction.execute("delete from sessions where user_id = $1", &[&user.0]).await?;
+    }
+    transaction.commit().await?;
+    Ok(changed)
 }
 
 fn user_of(row: &Row) -> User {
