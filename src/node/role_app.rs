@@ -90,10 +90,14 @@ impl RoleApp {
         let dimension = embedder.as_ref().map_or(default.dimension, |model| model.identity().dimension);
         let limits = Limits { dimension, ..default };
         let model = Arc::new(Model::default());
-        tasks.spawn(Arc::clone(&model).run(store.clone(), embedder, tasks.stopping().clone()));
+        let (settled, database, stopping) = (Arc::clone(&model), store.clone(), tasks.stopping().clone());
+        tasks.spawn_vital("embedding model", move || {
+            Arc::clone(&settled).run(database.clone(), embedder.clone(), stopping.clone())
+        });
         let index = Arc::new(Index::new(limits));
         let follower = Arc::new(Follower::new(Arc::clone(&index), store.clone()));
-        tasks.spawn(Arc::clone(&follower).run(tasks.stopping().clone()));
+        let (following, stopping) = (Arc::clone(&follower), tasks.stopping().clone());
+        tasks.spawn_vital("index follower", move || Arc::clone(&following).run(stopping.clone()));
         let published = Arc::clone(&follower);
         let ingest = Ingest::new(
             store.clone(),
@@ -131,7 +135,8 @@ impl RoleApp {
         });
         let version = env!("CARGO_PKG_VERSION");
         let node = Node { id: Uuid::now_v7(), role: ROLE, address: address.to_string(), version };
-        tasks.spawn(upkeep::run(app.clone(), node));
+        let kept = app.clone();
+        tasks.spawn_vital("upkeep", move || upkeep::run(kept.clone(), node.clone()));
         Ok(Self { app, tasks, answer_tasks, follower })
     }
 

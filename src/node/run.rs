@@ -122,7 +122,10 @@ async fn live(
     };
     let (store, data_dir, stopping) =
         (database.store.clone(), settings.data_dir.clone(), tasks.stopping().clone());
-    tasks.spawn(watch::run(store, data_dir, readiness.clone(), stopping));
+    let health = readiness.clone();
+    tasks.spawn_vital("watch", move || {
+        watch::run(store.clone(), data_dir.clone(), health.clone(), stopping.clone())
+    });
     front.open(role.router());
     tokio::select! {
         () = role.caught_up() => {

@@ -250,7 +250,7 @@ metrics! {
     REQUESTS: Counters<5> = "requests_total" by "status" in STATUS_CLASSES;
     /// Requests whose client went away before the answer's head.
     REQUESTS_ABANDONED: Counter = "requests_abandoned_total";
-    /// Panics in handlers, each answered with 500.
+    /// Panics in handlers, each answered with 500, and in tasks, which are started again.
     PANICS: Counter = "panics_total";
     /// Requests refused because somebody asked too often, by the limit that was hit.
     REQUESTS_THROTTLED: Counters<5> = "requests_throttled_total" by "limit" in THROTTLE_LIMITS;

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
 use super::hub::Hub;
@@ -59,8 +59,27 @@ pub fn channel() -> (mpsc::Sender<Entry>, mpsc::Receiver<Entry>) {
     mpsc::channel(QUEUE_MAX)
 }
 
-/// Writes until every sender is gone.
-pub async fn run(store: Store, hub: Arc<Hub>, patience: Duration, mut entries: mpsc::Receiver<Entry>) {
+/// What waits for the writer, and whether one had some of it in hand before.
+pub struct Inbox {
+    entries: mpsc::Receiver<Entry>,
+    has_run: bool,
+}
+
+impl Inbox {
+    /// Makes the inbox of a writer that has not run.
+    pub fn of(entries: mpsc::Receiver<Entry>) -> Self {
+        Self { entries, has_run: false }
+    }
+}
+
+/// Writes until every sender is gone. It may be started again after a panic.
+pub async fn run(store: Store, hub: Arc<Hub>, patience: Duration, inbox: Arc<Mutex<Inbox>>) {
+    let mut inbox = inbox.lock().await;
+    let Inbox { entries, has_run } = &mut *inbox;
+    // What an earlier run had in hand is lost: the answers that it wrote must not go on with a gap.
+    if std::mem::replace(has_run, true) {
+        hub.claims().iter().for_each(|claim| hub.cut(claim.message));
+    }
     let writer = Writer { store, hub, patience };
     let mut batch = Vec::new();
     while entries.recv_many(&mut batch, QUEUE_MAX).await > 0 {

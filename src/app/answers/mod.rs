@@ -18,7 +18,8 @@ pub mod live;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::index::Index;
 use crate::llm::Generator;
@@ -85,25 +86,47 @@ impl Answers {
         let (journal, entries) = journal::channel();
         let hub = Arc::new(Hub::default());
         let permits = Arc::new(Semaphore::new(GENERATIONS_MAX));
-        let writing = journal::run(store.clone(), Arc::clone(&hub), lease, entries);
         let parts =
             Arc::new(Parts { store, index, model, generator, lease, time_max, hub, journal, permits });
-        let answers = Self { parts, tasks: tasks.clone() };
-        let background = answers.clone();
-        tasks.spawn(async move {
-            let stopped = async {
-                background.tasks.stopping().cancelled().await;
-                background.interrupt().await;
-            };
-            tokio::select! {
-                () = stopped => {}
-                () = writing => {}
-                () = follow::run(&background.parts) => {}
-                () = lease::renew(&background.parts) => {}
-                () = lease::sweep(&background.parts) => {}
+        let answers = Self { parts, tasks };
+        answers.start_background(entries);
+        answers
+    }
+
+    /// Starts the loops, which go on until the running answers are interrupted and stored.
+    fn start_background(&self, entries: mpsc::Receiver<journal::Entry>) {
+        let over = CancellationToken::new();
+        let (answers, over_then) = (self.clone(), over.clone().drop_guard());
+        self.tasks.spawn(async move {
+            answers.tasks.stopping().cancelled().await;
+            answers.interrupt().await;
+            drop(over_then);
+        });
+        let inbox = Arc::new(Mutex::new(journal::Inbox::of(entries)));
+        self.spawn_loop("journal writer", &over, move |parts| {
+            let (store, hub) = (parts.store.clone(), Arc::clone(&parts.hub));
+            journal::run(store, hub, parts.lease, Arc::clone(&inbox))
+        });
+        self.spawn_loop("journal reader", &over, |parts| async move { follow::run(&parts).await });
+        self.spawn_loop("lease renewal", &over, |parts| async move { lease::renew(&parts).await });
+        self.spawn_loop("answer sweep", &over, |parts| async move { lease::sweep(&parts).await });
+    }
+
+    fn spawn_loop<F>(
+        &self,
+        name: &'static str,
+        over: &CancellationToken,
+        run: impl Fn(Arc<Parts>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (parts, over) = (Arc::clone(&self.parts), over.clone());
+        self.tasks.spawn_vital(name, move || {
+            let (run, over) = (run(Arc::clone(&parts)), over.clone());
+            async move {
+                over.run_until_cancelled(run).await;
             }
         });
-        answers
     }
 
     /// Notes that an answer was announced here: if nobody reads its stream soon, this node writes it.

@@ -112,9 +112,12 @@ impl Ingest {
     /// Starts the workers and the upkeep in `tasks`. They give their jobs back and end when the group stops.
     pub fn start(&self, tasks: &Tasks) {
         for _ in 0..self.0.options.workers {
-            tasks.spawn(Arc::clone(&self.0).run_worker(tasks.stopping().clone()));
+            let (parts, stopping) = (Arc::clone(&self.0), tasks.stopping().clone());
+            let work = move || Arc::clone(&parts).run_worker(stopping.clone());
+            tasks.spawn_vital("ingestion worker", work);
         }
-        tasks.spawn(upkeep::run(Arc::clone(&self.0), tasks.stopping().clone()));
+        let (parts, stopping) = (Arc::clone(&self.0), tasks.stopping().clone());
+        tasks.spawn_vital("ingestion upkeep", move || upkeep::run(Arc::clone(&parts), stopping.clone()));
     }
 
     /// Says that a document was queued: a worker takes it at once.
