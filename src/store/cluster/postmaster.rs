@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
@@ -21,6 +21,10 @@ const READY_POLL: Duration = Duration::from_millis(10);
 
 /// How long a start may take: the replay of the log after a crash, which `max_wal_size` bounds, on a slow disk.
 const READY_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long one attempt may take: a Postgres that is stopped, or waits for its disk, lets clients in and never answers.
+/// Making the database copies a template, which takes seconds on a slow disk.
+const ATTEMPT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long an earlier agent's Postgres may take to end after its fast-shutdown signal.
 const OLD_PATIENCE: Duration = Duration::from_secs(60);
@@ -61,9 +65,11 @@ impl Starter {
     pub async fn start(&self) -> Result<Postmaster, Error> {
         if let Some(old) = self.old_postmaster() {
             // One whose socket is elsewhere, or that is shutting down, cannot be used.
-            if self.connect("postgres").await.is_ok() {
+            if matches!(timeout(ATTEMPT_PATIENCE, self.connect("postgres")).await, Ok(Ok(_))) {
                 log::info!(pid = old.pid.as_raw(); "adopting the PostgreSQL of an earlier agent");
-                self.make_database().await.map_err(Error::Refused)?;
+                let made = timeout(ATTEMPT_PATIENCE, self.make_database()).await;
+                let silent = |_| Error::Silent { seconds: ATTEMPT_PATIENCE.as_secs() };
+                made.map_err(silent)?.map_err(Error::Refused)?;
                 return Ok(Postmaster::Adopted(old));
             }
             log::info!(pid = old.pid.as_raw(); "waiting for the PostgreSQL of an earlier agent to end");
@@ -123,15 +129,15 @@ impl Starter {
     async fn wait_ready(&self, child: &mut Child) -> Result<(), Error> {
         let deadline = Instant::now() + READY_PATIENCE;
         loop {
-            match self.make_database().await {
-                Ok(()) => return Ok(()),
-                Err(error) if !is_starting(&error) => return Err(Error::Refused(error)),
-                Err(_) if Instant::now() > deadline => {
+            match timeout(ATTEMPT_PATIENCE, self.make_database()).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) if !is_starting(&error) => return Err(Error::Refused(error)),
+                _ if Instant::now() > deadline => {
                     return Err(Error::Silent { seconds: READY_PATIENCE.as_secs() });
                 }
-                Err(_) => {}
+                _ => {}
             }
-            if let Ok(status) = tokio::time::timeout(READY_POLL, child.exited()).await {
+            if let Ok(status) = timeout(READY_POLL, child.exited()).await {
                 return Err(Error::Ended { status, output: child.tail().join("; ") });
             }
         }
@@ -172,7 +178,7 @@ impl Starter {
     /// Asks an old Postgres to end and waits for it.
     async fn end_old(&self, old: Old) -> Result<(), Error> {
         old.signal(Signal::SIGINT);
-        match tokio::time::timeout(OLD_PATIENCE, old.ended()).await {
+        match timeout(OLD_PATIENCE, old.ended()).await {
             Ok(()) => Ok(()),
             Err(_) => Err(Error::OldPostmaster { pid: old.pid.as_raw() }),
         }
@@ -203,7 +209,7 @@ impl Postmaster {
             Self::Adopted(old) => {
                 for (signal, patience) in STOP {
                     old.signal(signal);
-                    if tokio::time::timeout(patience, old.ended()).await.is_ok() {
+                    if timeout(patience, old.ended()).await.is_ok() {
                         return;
                     }
                 }
