@@ -26,7 +26,7 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The private address for other nodes, where they may ask.
     pub peer_listen: Option<SocketAddr>,
-    /// Further names and addresses under which these listeners are known.
+    /// Further names under which these listeners are known.
     pub hosts: Vec<String>,
     /// The Unix socket for commands, mode 0600.
     pub socket: Option<PathBuf>,
@@ -73,9 +73,7 @@ impl Ops {
         let (listener, address) = bind(options.listen)?;
         let peer = options.peer_listen.map(bind).transpose()?;
         let peer_address = peer.as_ref().map(|(_, address)| *address);
-        let hosts =
-            Hosts::new(options.hosts.into_iter().chain(peer_address.map(|address| address.ip().to_string())));
-        let service = (router(readiness.clone(), hosts), readiness);
+        let service = (router(readiness.clone(), Hosts::new(options.hosts)), readiness);
         let stop = CancellationToken::new();
         let stopping = stop.clone();
         let listeners = [Some(listener), peer.map(|(listener, _)| listener)];
