@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::store::{Error, Options, OptionsError, Store, migrate};
+use agent::store::{Error, Options, OptionsError, Store, blob_removals, migrate};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -216,4 +216,19 @@ fn options_that_cannot_work_say_which_setting_to_mend() {
     let absent =
         Options { ca_file: Some("/does/not/exist.pem".into()), ..options("postgres://user@host/db") };
     assert!(matches!(Store::new(absent).unwrap_err(), OptionsError::CaFile { .. }));
+}
+
+#[tokio::test]
+async fn originals_that_cannot_be_removed_do_not_keep_others_from_it() {
+    let database = TestDatabase::new().await;
+    let store = store(database.url());
+    migrate::migrate(&store).await.unwrap();
+    let client = store.primary().await.unwrap();
+    for blob in ["first", "second", "third"] {
+        assert_eq!(blob_removals::add_orphans(&client, &[blob.to_owned()]).await.unwrap(), 1);
+    }
+    assert_eq!(blob_removals::due(&client, 2).await.unwrap(), ["first", "second"]);
+    blob_removals::postpone(&client, &["first".to_owned()]).await.unwrap();
+    blob_removals::done(&client, &["second".to_owned()]).await.unwrap();
+    assert_eq!(blob_removals::due(&client, 2).await.unwrap(), ["third", "first"]);
 }

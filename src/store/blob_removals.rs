@@ -2,7 +2,7 @@
 
 use super::{Client, Error};
 
-/// Returns up to `limit` names of originals to remove, oldest first.
+/// Returns up to `limit` names of originals to remove, those that wait longest first.
 ///
 /// # Errors
 /// See [`Error`].
@@ -17,6 +17,16 @@ pub async fn due(client: &Client, limit: i64) -> Result<Vec<String>, Error> {
 /// See [`Error`].
 pub async fn done(client: &Client, blobs: &[String]) -> Result<(), Error> {
     client.execute("delete from blob_removals where blob = any($1)", &[&blobs]).await?;
+    Ok(())
+}
+
+/// Puts originals that could not be removed behind all others.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn postpone(client: &Client, blobs: &[String]) -> Result<(), Error> {
+    let sql = "update blob_removals set created_at = clock_timestamp() where blob = any($1)";
+    client.execute(sql, &[&blobs]).await?;
     Ok(())
 }
 

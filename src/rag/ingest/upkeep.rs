@@ -66,24 +66,26 @@ pub async fn run(parts: Arc<Parts>, stopping: CancellationToken) {
     }
 }
 
-/// Removes the originals of deleted documents. What fails stays queued.
+/// Removes the originals of deleted documents. What fails goes to the end of the queue.
 async fn remove_originals(parts: &Parts) -> Result<()> {
     loop {
-        let client = parts.store.primary().await?;
-        let due = blob_removals::due(&client, PURGE_BATCH).await?;
-        drop(client);
-        let mut removed = Vec::with_capacity(due.len());
-        for blob in &due {
-            match parts.blobs.delete(blob).await {
-                Ok(()) => removed.push(blob.clone()),
-                Err(error) => log::warn!(blob, error:% = chain(&error); "cannot remove original {blob}"),
+        let due = blob_removals::due(&parts.store.primary().await?, PURGE_BATCH).await?;
+        let is_last = i64::try_from(due.len()).is_ok_and(|count| count < PURGE_BATCH);
+        let (mut removed, mut stuck) = (Vec::new(), Vec::new());
+        for blob in due {
+            match parts.blobs.delete(&blob).await {
+                Ok(()) => removed.push(blob),
+                Err(error) => {
+                    log::warn!(blob, error:% = chain(&error); "cannot remove original {blob}");
+                    stuck.push(blob);
+                }
             }
         }
-        if !removed.is_empty() {
-            blob_removals::done(&parts.store.primary().await?, &removed).await?;
-        }
-        // Stop at the end, and when something is stuck.
-        if removed.len() < due.len() || removed.is_empty() {
+        let client = parts.store.primary().await?;
+        blob_removals::done(&client, &removed).await?;
+        blob_removals::postpone(&client, &stuck).await?;
+        // What is stuck is tried again at the next interval, not at once.
+        if is_last || !stuck.is_empty() {
             return Ok(());
         }
     }
