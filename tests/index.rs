@@ -9,7 +9,7 @@ use agent::store::access::{Caller, ReadAccess};
 use agent::store::ids::{CollectionId, DocumentId};
 use agent::store::sessions::NewSession;
 use agent::store::users::NewUser;
-use agent::store::{Options, Store, collections, migrate, sessions, users};
+use agent::store::{Options, Store, collections, index_log, migrate, sessions, users};
 use agent::telemetry::tasks::Tasks;
 use uuid::Uuid;
 
@@ -287,4 +287,41 @@ async fn a_large_build_arrives_whole() {
     let stats = node.index.stats();
     assert_eq!((stats.documents, stats.chunks), (1_500, 4_500));
     assert_eq!(node.finds("2").len(), 100);
+}
+
+#[tokio::test]
+async fn pruning_keeps_the_newest_rows_and_whoever_is_further_behind_builds_anew() {
+    let node = Node::new().await;
+    let (kept, gone) = (DocumentId::new(), DocumentId::new());
+    node.publish(gone, 1, "river").await;
+    node.start().await;
+    node.wire.cut();
+    let client = node.store.primary().await.unwrap();
+    node.run("delete from documents where id = $1", gone).await;
+    for version in 1..=5 {
+        node.publish(kept, version, "mountain").await;
+    }
+    assert_eq!(index_log::prune(&client, 6).await.unwrap(), 0);
+    assert_eq!(index_log::prune(&client, 2).await.unwrap(), 4);
+    node.wire.restore();
+    node.comes_to_find("river mountain", &[kept]).await;
+    // Read on from a row that is kept.
+    assert_eq!(index_log::prune(&client, 0).await.unwrap(), 1, "the newest row always stays");
+    node.publish(gone, 2, "valley").await;
+    node.comes_to_find("valley", &[gone]).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_found_the_log_empty_notices_that_rows_were_pruned() {
+    let node = Node::new().await;
+    node.start().await;
+    node.wire.cut();
+    let document = DocumentId::new();
+    node.publish(document, 1, "river").await;
+    let client = node.store.primary().await.unwrap();
+    let others = "insert into index_log (document_id) select gen_random_uuid() from generate_series(1, 1500)";
+    client.batch(others).await.unwrap();
+    assert_eq!(index_log::prune(&client, 1000).await.unwrap(), 501);
+    node.wire.restore();
+    node.comes_to_find("river", &[document]).await;
 }

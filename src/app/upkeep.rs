@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{App, accounts};
-use crate::store;
 use crate::store::nodes::{self, Node};
+use crate::store::{self, Store, index_log};
 
 /// Three of these missed, and the others count a node as gone.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -23,9 +23,9 @@ pub async fn run(app: App, node: Node) {
             Err(error) => log::debug!("cannot record the heartbeat: {error}"),
         }
         if beats.is_multiple_of(SWEEP_EVERY)
-            && let Err(error) = accounts::clear_sessions(&app.store).await
+            && let Err(error) = sweep(&app.store).await
         {
-            log::debug!("cannot sweep expired sessions: {error}");
+            log::debug!("cannot sweep what has expired: {error}");
         }
         beats = beats.wrapping_add(1);
     }
@@ -34,6 +34,13 @@ pub async fn run(app: App, node: Node) {
     {
         log::debug!("cannot leave the list of nodes: {error}");
     }
+}
+
+/// Deletes sessions, login attempts and log rows that nobody needs any more.
+async fn sweep(store: &Store) -> Result<(), store::Error> {
+    accounts::clear_sessions(store).await?;
+    index_log::prune(&store.primary().await?, index_log::ROWS_KEPT).await?;
+    Ok(())
 }
 
 async fn beat(app: &App, node: &Node) -> Result<u32, store::Error> {

@@ -25,7 +25,7 @@ mod types;
 mod tests;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use arc_swap::ArcSwap;
 
@@ -44,10 +44,13 @@ const FUSION_DEPTH: usize = 50;
 #[derive(Debug)]
 pub struct Index {
     limits: Limits,
-    partitions: ArcSwap<HashMap<CollectionId, Arc<Partition>>>,
+    /// By collection; those that became empty are dropped.
+    partitions: ArcSwap<Partitions>,
     /// Held through every change, never by a search.
     writer: Mutex<Writer>,
 }
+
+type Partitions = HashMap<CollectionId, Arc<Partition>>;
 
 /// What only writers look at.
 #[derive(Debug, Default)]
@@ -98,12 +101,12 @@ impl Index {
             let total = writer.chunks - held.map_or(0, |held| held.chunks) + chunks;
             match self.check(&entry, total) {
                 Ok(units) => {
+                    if let Some(held) = held.filter(|held| held.collection != collection) {
+                        self.hide(&HashMap::from([(held.collection, vec![id])]));
+                    }
                     writer.chunks = total;
                     writer.documents.insert(id, Held { collection, version, chunks });
                     accepted.insert(id, (collection, incoming(entry, units)));
-                    if let Some(held) = held.filter(|held| held.collection != collection) {
-                        self.hide(held.collection, &[id]);
-                    }
                 }
                 Err(error) => refused.push((entry, error)),
             }
@@ -112,8 +115,9 @@ impl Index {
         for (collection, incoming) in accepted.into_values() {
             by_collection.entry(collection).or_default().push(incoming);
         }
+        let partitions = self.with_partitions(by_collection.keys());
         for (collection, incoming) in by_collection {
-            self.partition(collection).put(incoming, self.limits.dimension);
+            partitions[&collection].put(incoming, self.limits.dimension);
         }
         refused
     }
@@ -121,7 +125,11 @@ impl Index {
     /// Returns the version of a document that searches find; `None` also while a change is being made, for which this
     /// does not wait: ask again.
     pub fn version(&self, document: DocumentId) -> Option<i32> {
-        let writer = self.writer.try_lock().ok()?;
+        let writer = match self.writer.try_lock() {
+            Ok(writer) => writer,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
         writer.documents.get(&document).map(|held| held.version)
     }
 
@@ -137,23 +145,6 @@ impl Index {
     /// Hides documents, whatever their version.
     pub fn remove_all(&self, documents: &[DocumentId]) {
         self.remove_from(&mut self.writer(), documents);
-    }
-
-    /// Drops a collection and all of its documents.
-    pub fn remove_collection(&self, collection: CollectionId) {
-        let mut writer = self.writer();
-        let Writer { documents, chunks } = &mut *writer;
-        documents.retain(|_, held| {
-            let keep = held.collection != collection;
-            if !keep {
-                *chunks -= held.chunks;
-            }
-            keep
-        });
-        let mut partitions = HashMap::clone(&self.partitions.load());
-        if partitions.remove(&collection).is_some() {
-            self.partitions.store(Arc::new(partitions));
-        }
     }
 
     /// Drops every document that is not in `documents`: the last step of a rebuild.
@@ -197,14 +188,13 @@ impl Index {
         })
     }
 
-    /// Counts the vectors that a search with `access` compares, those of tombstones included: what it will cost.
-    pub fn vectors(&self, access: &ReadAccess) -> usize {
+    /// Counts the passages that a search with `access` may look at, tombstones included: what it may cost.
+    pub fn rows(&self, access: &ReadAccess) -> usize {
         let published = self.published(access);
-        let views = published.iter().flat_map(|views| views.iter());
-        views.map(|view| view.segment.codes.as_ref().map_or(0, codes::Codes::vectors)).sum()
+        published.iter().flat_map(|views| views.iter()).map(|view| view.segment.rows()).sum()
     }
 
-    /// Counts what the index holds.
+    /// Counts what the index holds. Waits for a change that is under way.
     pub fn stats(&self) -> Stats {
         let (documents, chunks) = {
             let writer = self.writer();
@@ -241,39 +231,59 @@ impl Index {
         collections.iter().filter_map(|id| partitions.get(id)).map(|partition| partition.views()).collect()
     }
 
-    /// Returns a collection's partition, making it first if need be. Called under the writer's lock.
-    fn partition(&self, collection: CollectionId) -> Arc<Partition> {
-        if let Some(partition) = self.partitions.load().get(&collection) {
-            return Arc::clone(partition);
+    /// Returns the partitions with those of `collections` that were missing, made in one copy of the map: everybody has
+    /// a collection of their own. Called under the writer's lock.
+    fn with_partitions<'a>(&self, collections: impl Iterator<Item = &'a CollectionId>) -> Arc<Partitions> {
+        let known = self.partitions.load_full();
+        let missing: Vec<CollectionId> = collections.filter(|id| !known.contains_key(id)).copied().collect();
+        if missing.is_empty() {
+            return known;
         }
-        let partition = Arc::<Partition>::default();
-        let mut partitions = HashMap::clone(&self.partitions.load());
-        partitions.insert(collection, Arc::clone(&partition));
-        self.partitions.store(Arc::new(partitions));
-        partition
+        let mut partitions = Partitions::clone(&known);
+        partitions.extend(missing.into_iter().map(|collection| (collection, Arc::default())));
+        let partitions = Arc::new(partitions);
+        self.partitions.store(Arc::clone(&partitions));
+        partitions
     }
 
     fn remove_from(&self, writer: &mut Writer, documents: &[DocumentId]) {
         let mut by_collection: HashMap<CollectionId, Vec<DocumentId>> = HashMap::new();
         for document in documents {
-            if let Some(held) = writer.documents.remove(document) {
-                writer.chunks -= held.chunks;
+            if let Some(held) = writer.documents.get(document) {
                 by_collection.entry(held.collection).or_default().push(*document);
             }
         }
+        self.hide(&by_collection);
+        // Forgotten last: after a panic on the way, a rebuild still knows what is to be hidden.
+        for document in documents {
+            if let Some(held) = writer.documents.remove(document) {
+                writer.chunks -= held.chunks;
+            }
+        }
+    }
+
+    /// Hides documents and drops the partitions that became empty. Called under the writer's lock.
+    fn hide(&self, by_collection: &HashMap<CollectionId, Vec<DocumentId>>) {
+        let partitions = self.partitions.load_full();
+        let mut empty = HashSet::new();
         for (collection, documents) in by_collection {
-            self.hide(collection, &documents);
-        }
-    }
-
-    fn hide(&self, collection: CollectionId, documents: &[DocumentId]) {
-        if let Some(partition) = self.partitions.load().get(&collection) {
+            let Some(partition) = partitions.get(collection) else { continue };
             partition.remove(documents, self.limits.dimension);
+            if partition.views().is_empty() {
+                empty.insert(collection);
+            }
+        }
+        if !empty.is_empty() {
+            let mut partitions = Partitions::clone(&partitions);
+            partitions.retain(|collection, _| !empty.contains(collection));
+            self.partitions.store(Arc::new(partitions));
         }
     }
 
+    /// A panic of another writer is borne: what it left half done is mended by a build with [`Versions::Any`], which the
+    /// reader of the log then starts.
     fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().expect("no writer panics: what is put in was checked")
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,6 +5,7 @@
 //! moves on after that. So every step can be repeated, and a failed one is. When the database turns out to have another
 //! history than the position's, the index takes the database's state as it is, in place: searches go on meanwhile.
 
+use std::any::Any;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use crate::store::ids::DocumentId;
 use crate::store::index_log::{self, DocumentSize, DocumentState, Poll, Position};
 use crate::store::{self, Store};
 use crate::telemetry::chain::chain;
+use crate::telemetry::metrics;
 
 /// Time between polls. A change is searchable on all nodes in about this plus the time to load it.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -55,7 +57,8 @@ impl Follower {
         self.caught_up.subscribe()
     }
 
-    /// Follows the database until `stopping` fires. Errors are logged and retried.
+    /// Follows the database until `stopping` fires. Errors are logged and retried. Started again after a panic, it builds
+    /// the index anew, in place.
     ///
     /// # Cancellation
     /// Between two changes of the index nothing is lost: the next run builds anew.
@@ -105,7 +108,7 @@ impl Follower {
         let poll = index_log::poll(&self.store.primary().await?, known, POLL_ROWS_MAX).await?;
         match poll {
             Poll::EpochChanged => {
-                log::warn!("the database has another history than before: comparing the whole index with it");
+                log::warn!("the log of changes does not go on where it was read: comparing the whole index");
                 *position = None;
                 Ok(true)
             }
@@ -127,7 +130,7 @@ impl Follower {
         let sizes = index_log::list(&mut snapshot, BUILD_STATEMENT_TIMEOUT).await?;
         for batch in batches(&sizes) {
             let states = index_log::load_in(&snapshot, &batch).await?;
-            self.change(move |index| put(index, states, Versions::Any)).await;
+            self.put(states, Versions::Any).await;
         }
         snapshot.commit().await?;
         let published: HashSet<DocumentId> = sizes.iter().map(|size| size.id).collect();
@@ -154,27 +157,57 @@ impl Follower {
             for state in &states {
                 gone.remove(&state.id);
             }
-            self.change(move |index| put(index, states, Versions::Higher)).await;
+            self.put(states, Versions::Higher).await;
         }
         let gone: Vec<DocumentId> = gone.into_iter().collect();
         self.change(move |index| index.remove_all(&gone)).await;
         Ok(())
     }
 
-    /// Runs a change where it may take its time. It completes even if this future is dropped.
+    /// Puts one load into the index. Where that panics, its documents are put one by one, and the one at fault is left
+    /// out: it must not keep all others from being found.
+    async fn put(&self, states: Vec<DocumentState>, versions: Versions) {
+        let states = Arc::new(states);
+        let whole = Arc::clone(&states);
+        if self.try_change(move |index| put(index, &whole, versions)).await.is_ok() {
+            return;
+        }
+        for at in 0..states.len() {
+            let load = Arc::clone(&states);
+            // The versions may be noted already.
+            let alone = move |index: &Index| put(index, &load[at..=at], Versions::Any);
+            if self.try_change(alone).await.is_err() {
+                metrics::PANICS.add(1);
+                let document = states[at].id;
+                log::error!(document:%; "the index panicked on document {document} and goes on without it");
+            }
+        }
+    }
+
+    /// Runs a change where it may take its time; passes its panic on.
     async fn change(&self, change: impl FnOnce(&Index) + Send + 'static) {
+        if let Err(panic) = self.try_change(change).await {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    /// Runs a change where it may take its time. It completes even if this future is dropped.
+    async fn try_change(
+        &self,
+        change: impl FnOnce(&Index) + Send + 'static,
+    ) -> Result<(), Box<dyn Any + Send>> {
         let index = Arc::clone(&self.index);
-        if let Err(error) = tokio::task::spawn_blocking(move || change(&index)).await
-            && error.is_panic()
-        {
-            std::panic::resume_unwind(error.into_panic());
+        match tokio::task::spawn_blocking(move || change(&index)).await {
+            Err(error) if error.is_panic() => Err(error.into_panic()),
+            // Cancelled with the runtime, which ends this task too.
+            _ => Ok(()),
         }
     }
 }
 
 /// Puts states into the index. A document whose vectors it refuses stays searchable by its words.
-fn put(index: &Index, states: Vec<DocumentState>, versions: Versions) {
-    let refused = index.put_all(states.into_iter().map(entry).collect(), versions);
+fn put(index: &Index, states: &[DocumentState], versions: Versions) {
+    let refused = index.put_all(states.iter().map(entry).collect(), versions);
     let mut by_words = Vec::new();
     for (mut entry, error) in refused {
         log::warn!(document:% = entry.document, error:%; "index cannot take document {} as it is", entry.document);
@@ -186,15 +219,15 @@ fn put(index: &Index, states: Vec<DocumentState>, versions: Versions) {
     index.put_all(by_words, versions);
 }
 
-fn entry(state: DocumentState) -> DocumentEntry {
-    let chunks = state.chunks.into_iter().map(|chunk| ChunkEntry {
+fn entry(state: &DocumentState) -> DocumentEntry {
+    let chunks = state.chunks.iter().map(|chunk| ChunkEntry {
         id: chunk.id,
         text: if chunk.heading.is_empty() {
-            chunk.text
+            chunk.text.clone()
         } else {
             format!("{}\n{}", chunk.heading, chunk.text)
         },
-        vector: chunk.vector,
+        vector: chunk.vector.clone(),
     });
     DocumentEntry {
         collection: state.collection,

@@ -60,7 +60,7 @@ fn only_readable_collections_are_searched() {
     assert_eq!(found(&index, &[1], &by_vector(&vector(10), 5)), [10]);
     assert_eq!(found(&index, &[2, 2], &by_text("river", 5)), [11]);
     assert_eq!(found(&index, &[], &by_text("river", 5)), [0; 0]);
-    index.remove_collection(collection(1));
+    index.remove_all(&[document(10)]);
     assert_eq!(found(&index, &[1, 2], &by_text("river", 5)), [11]);
     assert_eq!(index.stats().documents, 1);
 }
@@ -278,4 +278,54 @@ proptest! {
         }
         prop_assert_eq!(index.stats().documents, model.len());
     }
+}
+
+#[test]
+fn collections_without_passages_leave_nothing_behind() {
+    let index = index();
+    index.put_all((0..50).map(|id| entry(id, id, 1, "river")).collect(), Versions::Higher);
+    assert_eq!(index.partitions.load().len(), 50);
+    index.remove_all(&(0..49).map(document).collect::<Vec<_>>());
+    assert_eq!(index.partitions.load().len(), 1);
+    assert_eq!(found(&index, &[3, 49], &by_text("river", 5)), [49]);
+}
+
+#[test]
+fn nobody_waits_for_a_writer_to_learn_a_version() {
+    let index = index();
+    index.put(entry(1, 10, 2, "river")).unwrap();
+    let writer = index.writer();
+    assert_eq!(index.version(document(10)), None);
+    drop(writer);
+    assert_eq!(index.version(document(10)), Some(2));
+}
+
+#[test]
+fn a_panic_of_a_writer_is_mended_by_taking_any_version_again() {
+    let index = index();
+    index.put(entry(1, 10, 1, "river")).unwrap();
+    let panicked = std::thread::scope(|scope| {
+        let writing = || {
+            let mut writer = index.writer();
+            // Noted, and then never put into a segment.
+            let held = Held { collection: collection(1), version: 2, chunks: 1 };
+            writer.documents.insert(document(10), held);
+            panic!("on purpose");
+        };
+        scope.spawn(writing).join().is_err()
+    });
+    assert!(panicked);
+    index.put_all(vec![entry(1, 10, 2, "valley")], Versions::Any);
+    assert_eq!(found(&index, &[1], &by_text("river valley", 5)), [10]);
+    assert_eq!((index.version(document(10)), index.stats().chunks), (Some(2), 1));
+}
+
+#[test]
+fn a_search_by_words_counts_the_passages_that_it_goes_through() {
+    let index = index();
+    let mut words_only = entry(1, 10, 1, "river");
+    words_only.chunks[0].vector = None;
+    index.put(words_only).unwrap();
+    index.put(entry(2, 11, 1, "river")).unwrap();
+    assert_eq!((index.rows(&readable(&[1])), index.rows(&readable(&[1, 2]))), (1, 2));
 }

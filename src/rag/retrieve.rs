@@ -11,9 +11,9 @@ use crate::store::ids::{ChunkId, DocumentId};
 use crate::store::passages::{self, Passage};
 use crate::store::{self, Store};
 
-/// Vectors that are scanned on the runtime's own thread: below this a scan takes less than half a millisecond, which is
-/// what handing it to another thread may cost under load. (figure: benches/search.rs)
-const INLINE_VECTORS_MAX: usize = 10_000;
+/// Passages that are searched on the runtime's own thread: up to this many a search takes less than half a millisecond,
+/// which is what handing it to another thread may cost under load. (figure: benches/search.rs)
+const INLINE_PASSAGES_MAX: usize = 10_000;
 
 /// Damps the first ranks when lists are joined; the usual constant of reciprocal rank fusion.
 const FUSION_K: f32 = 60.0;
@@ -124,7 +124,7 @@ async fn find(corpus: Corpus<'_>, access: &ReadAccess, request: Request) -> Resu
         let (text, vector) = (text.as_deref(), vector.as_deref());
         index.search(access, &Query { text, vector, k, documents: documents.as_deref(), mode })
     };
-    let found = if corpus.index.vectors(access) <= INLINE_VECTORS_MAX {
+    let found = if corpus.index.rows(access) <= INLINE_PASSAGES_MAX {
         search(corpus.index, access)
     } else {
         let (index, access) = (Arc::clone(corpus.index), access.clone());

@@ -53,7 +53,8 @@ pub enum Poll {
         /// The position after them.
         position: Position,
     },
-    /// The position is of another history: what the reader holds must be compared with the database.
+    /// The log does not go on from the position: it is of another history, or the rows after it were pruned. What the
+    /// reader holds must be compared with the database.
     EpochChanged,
 }
 
@@ -92,6 +93,12 @@ pub struct DocumentSize {
     pub chunks: usize,
 }
 
+/// Rows that [`prune`] keeps: readers that are further behind build anew.
+pub const ROWS_KEPT: i64 = 10_000;
+
+/// Rows that one statement of [`prune`] deletes.
+const PRUNE_BATCH: i64 = 10_000;
+
 const EPOCH: &str = "e.id, (select system_identifier from pg_control_system()),
     left(pg_walfile_name(pg_current_wal_lsn()), 8)";
 
@@ -108,6 +115,8 @@ const STATE: &str = "
     order by d.id, c.ordinal";
 
 /// Reads at most `rows_max` rows after `position`.
+///
+/// * `rows_max`: at most [`ROWS_KEPT`].
 ///
 /// # Errors
 /// See [`Error`].
@@ -128,7 +137,11 @@ pub async fn poll(client: &Client, position: &Position, rows_max: usize) -> Resu
     let cursor = position.cursor.unwrap_or(Cursor { xid: 0, seq: 0, token: Uuid::nil() });
     let rows = client.query(&sql, &[&cursor.xid.to_string(), &cursor.seq, &cursor.token, &limit]).await?;
     let Some(first) = rows.first() else { return Ok(Poll::EpochChanged) };
-    let is_known = position.cursor.is_none() || first.get::<_, bool>(3);
+    let is_known = match position.cursor {
+        Some(_) => first.get::<_, bool>(3),
+        // Without a row to look for, rows that were pruned would not be missed; but then so many are left.
+        None => rows.len() < rows_max,
+    };
     if !is_known || epoch_of(first) != position.epoch {
         return Ok(Poll::EpochChanged);
     }
@@ -159,6 +172,29 @@ pub async fn start(snapshot: &Transaction<'_>) -> Result<Position, Error> {
     );
     let row = snapshot.query_one(&sql, &[]).await?;
     Ok(Position { epoch: epoch_of(&row), cursor: cursor_of(&row, 3)? })
+}
+
+/// Deletes all but the newest `keep` rows, at least one. Returns how many.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn prune(client: &Client, keep: i64) -> Result<u64, Error> {
+    let sql = "with oldest_kept as (
+                   select xid, seq from index_log where xid < pg_snapshot_xmin(pg_current_snapshot())
+                   order by xid desc, seq desc offset $1::bigint - 1 limit 1
+               )
+               delete from index_log where (xid, seq) in (
+                   select l.xid, l.seq from index_log l, oldest_kept k where (l.xid, l.seq) < (k.xid, k.seq)
+                   order by l.xid, l.seq limit $2
+               )";
+    let mut pruned = 0;
+    loop {
+        let count = client.execute(sql, &[&keep.max(1), &PRUNE_BATCH]).await?;
+        pruned += count;
+        if i64::try_from(count).is_ok_and(|count| count < PRUNE_BATCH) {
+            return Ok(pruned);
+        }
+    }
 }
 
 /// Lists all published documents that `snapshot` sees, and lets its statements and the pauses between them take
