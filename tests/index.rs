@@ -81,6 +81,16 @@ impl Node {
         self.follower.notify();
     }
 
+    /// Waits until no row of the log is held back by a transaction that runs, in whatever test.
+    async fn is_settled(&self) {
+        let sql =
+            "select exists (select from index_log where xid >= pg_snapshot_xmin(pg_current_snapshot()))";
+        let client = self.store.primary().await.unwrap();
+        while client.query_one(sql, &[]).await.unwrap().get(0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     fn finds(&self, text: &str) -> Vec<DocumentId> {
         let query = Query { text: Some(text), vector: None, k: 100, documents: None, mode: Mode::Text };
         self.index.search(&self.access, &query).unwrap().iter().map(|hit| hit.document).collect()
@@ -207,6 +217,7 @@ async fn a_change_of_epoch_takes_the_databases_state_even_where_versions_went_ba
         let (kept, lost) = (DocumentId::new(), DocumentId::new());
         node.publish(kept, 7, "river").await;
         node.publish(lost, 1, "mountain").await;
+        node.is_settled().await;
         node.start().await;
         node.comes_to_find("river mountain", &[kept, lost]).await;
         let mut client = node.store.primary().await.unwrap();
@@ -294,6 +305,7 @@ async fn pruning_keeps_the_newest_rows_and_whoever_is_further_behind_builds_anew
     let node = Node::new().await;
     let (kept, gone) = (DocumentId::new(), DocumentId::new());
     node.publish(gone, 1, "river").await;
+    node.is_settled().await;
     node.start().await;
     node.wire.cut();
     let client = node.store.primary().await.unwrap();
@@ -301,6 +313,7 @@ async fn pruning_keeps_the_newest_rows_and_whoever_is_further_behind_builds_anew
     for version in 1..=5 {
         node.publish(kept, version, "mountain").await;
     }
+    node.is_settled().await;
     assert_eq!(index_log::prune(&client, 6).await.unwrap(), 0);
     assert_eq!(index_log::prune(&client, 2).await.unwrap(), 4);
     node.wire.restore();
@@ -321,6 +334,7 @@ async fn a_reader_that_found_the_log_empty_notices_that_rows_were_pruned() {
     let client = node.store.primary().await.unwrap();
     let others = "insert into index_log (document_id) select gen_random_uuid() from generate_series(1, 1500)";
     client.batch(others).await.unwrap();
+    node.is_settled().await;
     assert_eq!(index_log::prune(&client, 1000).await.unwrap(), 501);
     node.wire.restore();
     node.comes_to_find("river", &[document]).await;
