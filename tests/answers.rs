@@ -74,3 +74,13 @@ async fn an_answer_that_takes_too_long_is_interrupted_with_what_was_written() {
         (&json!("interrupted"), &json!("Words, and then nothing"))
     );
 }
+
+#[tokio::test]
+async fn draining_waits_for_an_answer_that_was_only_just_asked_for() {
+    let api = TestApi::new().await;
+    let mut ada = api.user("ada").await;
+    let chat = chat(&mut ada).await;
+    let (message, _) = ask(&mut ada, &chat, "?").await;
+    api.app.answers.drain(Duration::from_secs(10)).await;
+    assert_eq!(ada.get(&message).await.json()["status"], "complete");
+}

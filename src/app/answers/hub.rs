@@ -34,13 +34,23 @@ struct Entry {
     generation: Option<Generation>,
 }
 
+/// An answer that this node may still have to write.
+#[derive(Debug)]
+pub struct Expected(Arc<Hub>);
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.note_one_less();
+    }
+}
+
 /// The streams of this node.
 #[derive(Debug, Default)]
 pub struct Hub {
     streams: Mutex<HashMap<MessageId, Entry>>,
     /// Wakes the follower when there is something to follow.
     pub follow: Notify,
-    /// How many generations run.
+    /// How many generations run here or are to.
     running: watch::Sender<usize>,
 }
 
@@ -56,6 +66,12 @@ impl Hub {
         let entry = streams.entry(message).or_insert_with(|| Entry { live: Live::new(), generation: None });
         self.follow.notify_one();
         Arc::clone(&entry.live)
+    }
+
+    /// Counts an answer that this node is to write unless another does, until the result is dropped.
+    pub fn expect(self: &Arc<Self>) -> Expected {
+        self.running.send_modify(|running| *running += 1);
+        Expected(Arc::clone(self))
     }
 
     /// Enters a generation of this node. Readers who followed the journal before keep their stream.
@@ -122,7 +138,7 @@ impl Hub {
         followed.map(|(message, entry)| (*message, entry.live.last_id())).collect()
     }
 
-    /// Waits until no generation runs here.
+    /// Waits until no generation runs here or is to.
     pub async fn idle(&self) {
         let mut running = self.running.subscribe();
         // The sender is ours, so it outlives the wait.
@@ -131,8 +147,12 @@ impl Hub {
 
     fn note_stopped(&self, generation: Option<&Generation>) {
         if generation.is_some() {
-            self.running.send_modify(|running| *running = running.saturating_sub(1));
+            self.note_one_less();
         }
+    }
+
+    fn note_one_less(&self) {
+        self.running.send_modify(|running| *running = running.saturating_sub(1));
     }
 
     fn streams(&self) -> MutexGuard<'_, HashMap<MessageId, Entry>> {

@@ -129,12 +129,16 @@ impl Answers {
         });
     }
 
-    /// Notes that an answer was announced here: if nobody reads its stream soon, this node writes it.
+    /// Notes that an answer was announced here: if nobody reads its stream soon, this node writes it, and
+    /// [`drain`](Self::drain) waits for it.
     pub fn announce(&self, message: MessageId) {
         let answers = self.clone();
+        let expected = self.parts.hub.expect();
         self.tasks.spawn(async move {
+            // Until the claim counts by itself.
+            let _expected = expected;
             tokio::time::sleep(CLAIM_DELAY).await;
-            // Closed when the node stops; the sweep of another one ends the answer then.
+            // Closed when draining took too long; the sweep of another node, or of this one's next start, ends it.
             let Ok(permit) = Arc::clone(&answers.parts.permits).acquire_owned().await else { return };
             if let Err(error) = answers.claim(message, permit).await {
                 log::warn!(error:% = chain(&error); "cannot claim an answer, it will be interrupted");
@@ -164,8 +168,8 @@ impl Answers {
         self.parts.hub.stop(message, Stop::Cancelled);
     }
 
-    /// Waits until the answers written here are done, at most `deadline`; those still running are then stored as
-    /// `interrupted`, and none is begun any more.
+    /// Waits until the answers written or announced here are done, at most `deadline`; those still running are then
+    /// stored as `interrupted`, and none is begun any more.
     pub async fn drain(&self, deadline: Duration) {
         let _ = tokio::time::timeout(deadline, self.parts.hub.idle()).await;
         self.interrupt().await;
