@@ -17,6 +17,8 @@ const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration:
 
 /// For the sockets of a closed pool to close: Postgres complains of connections that are there when it stops.
 const GOODBYE: Duration = Duration::from_millis(30);
+/// Connections to the private cluster besides the pool's: commands beside the node, and a person with psql.
+const OTHER_CONNECTIONS: u16 = 10;
 
 /// An open database, and the cluster behind it where it is our own.
 #[derive(Debug)]
@@ -117,10 +119,13 @@ impl Pause {
 
 pub(super) fn cluster_options(resolved: &Resolved) -> cluster::Options {
     let settings = &resolved.settings;
+    let options = cluster::Options::new(&settings.data_dir);
+    let pool = u16::try_from(settings.database_pool_max).unwrap_or(u16::MAX);
     cluster::Options {
         bin_dir: settings.postgres_bin_dir.clone(),
         search_path: resolved.surroundings.search_path.clone(),
-        ..cluster::Options::new(&settings.data_dir)
+        connections_max: options.connections_max.max(pool.saturating_add(OTHER_CONNECTIONS)),
+        ..options
     }
 }
 
