@@ -267,6 +267,7 @@ async fn a_token_is_shown_once_works_until_revoked_and_opens_no_other_door() {
     let row = &listed.json()["results"][0];
     assert!(row["last_used_at"].is_string());
     let path = format!("/api/auth/tokens/{}/", row["id"].as_str().unwrap());
+    assert_eq!(script.delete(&path).await.status, StatusCode::FORBIDDEN);
     let mut bob = api.user("bob").await;
     assert_eq!(bob.delete(&path).await.status, StatusCode::NOT_FOUND);
     assert_eq!(ann.delete(&path).await.status, StatusCode::NO_CONTENT);

@@ -11,8 +11,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::ApiError;
-use super::request::Authenticated;
 use super::time::Time;
+use super::visitor::InSession;
 use super::{App, secrets};
 use crate::store::invitations;
 
@@ -39,12 +39,12 @@ struct Invitation {
 )]
 async fn create(
     State(app): State<App>,
-    Authenticated(caller): Authenticated,
+    session: InSession,
 ) -> Result<(StatusCode, Json<Invitation>), ApiError> {
-    if !caller.is_staff() {
+    if !session.caller.is_staff() {
         return Err(ApiError::permission_denied());
     }
     let code = secrets::invitation_code();
-    let expires_at = invitations::create(&app.store.primary().await?, &caller, &code, AGE).await?;
+    let expires_at = invitations::create(&app.store.primary().await?, &session.caller, &code, AGE).await?;
     Ok((StatusCode::CREATED, Json(Invitation { code, expires_at: Time(expires_at) })))
 }

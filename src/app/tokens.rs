@@ -114,10 +114,10 @@ async fn create(
 )]
 async fn remove(
     State(app): State<App>,
-    Authenticated(caller): Authenticated,
+    session: InSession,
     Id(id): Id<TokenId>,
 ) -> Result<StatusCode, ApiError> {
-    match tokens::delete(&app.store.primary().await?, &caller, id).await? {
+    match tokens::delete(&app.store.primary().await?, &session.caller, id).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(ApiError::not_found()),
     }
