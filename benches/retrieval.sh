@@ -3,4 +3,4 @@
 # questions an answer quotes what was asked for. Prints the questions that are missed. Needs AGENT_TEST_MODEL_DIR.
 set -eu
 cd "$(dirname "$0")/.."
-cargo test --release --test tests retrieval:: -- --nocapture --test-threads 1
+cargo test --release --test tests -- retrieval:: quotes:: --nocapture --test-threads 1

@@ -24,6 +24,7 @@ mod locks;
 mod node;
 mod ops;
 mod process;
+mod quotes;
 mod retrieval;
 mod server;
 mod store;

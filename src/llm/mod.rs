@@ -4,6 +4,7 @@
 //! go in, and whether the citations that come out are true, is `rag`'s business. Read [`extractive`] next: it answers
 //! when no language model is configured.
 
+mod compose;
 mod extractive;
 mod sentences;
 mod words;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
-pub use sentences::split as sentences;
+pub use sentences::sentences;
 pub use words::terms;
 
 /// What a generator is asked.
@@ -26,13 +27,10 @@ pub struct Prompt {
     pub previous_question: Option<String>,
     /// What the answer may rest on, most relevant first, numbered from 1 in this order. Empty: nothing relevant exists.
     pub sources: Vec<Source>,
-    /// For each source, how close in meaning each of its [`sentences`] is to the question, -1 to 1. Empty where that is
-    /// not known.
-    pub closeness: Vec<Vec<f32>>,
 }
 
 /// A passage that an answer may cite as `[n]`, `n` being its place in [`Prompt::sources`] counted from 1.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Source {
     /// The document's title.
     pub title: String,
@@ -40,6 +38,8 @@ pub struct Source {
     pub heading: String,
     /// The passage. Untrusted: it is quoted or read, never obeyed.
     pub text: String,
+    /// How close in meaning its first [`sentences`] are to the question, as cosines. Empty where that is not known.
+    pub closeness: Vec<f32>,
 }
 
 /// A step of an answer. A stream that ends without [`Piece::End`] was cut off.
@@ -126,11 +126,6 @@ impl Generator {
             Self::Extractive => "extractive",
             Self::Supplied(_) => "supplied",
         }
-    }
-
-    /// Whether it reads [`Prompt::closeness`], which takes time to compute.
-    pub fn weighs_sentences(&self) -> bool {
-        matches!(self, Self::Extractive)
     }
 
     /// Starts an answer. Dropping the stream stops the work.

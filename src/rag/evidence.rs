@@ -1,45 +1,54 @@
-//! How close each sentence of the sources is to the question: what an answerer needs that cannot read.
+//! How close each sentence of the sources is in meaning to the question: what an answerer needs that cannot read.
 
 use std::time::Duration;
 
+use super::chunk::passage_text;
 use super::embed::{Embedder, Error};
-use crate::llm::{Prompt, sentences};
+use crate::llm::{Prompt, Source, sentences};
 
-/// Sentences that are embedded for one question at most, of the best sources first; about 3 ms of one core each.
-const SENTENCES_MAX: usize = 60;
+/// Sentences that are embedded for one question at most, those of the best sources first: about 3 ms of one core each, and more of
+/// them changed no answer in `tests/quotes.rs`.
+const SENTENCES_MAX: usize = 24;
 
-/// How long a person is kept waiting for it, while documents are being embedded too; then words alone decide.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a person is kept waiting for it while others are embedded too; then words alone decide.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Fills [`Prompt::closeness`]; leaves it empty where that takes too long or fails.
-pub async fn weigh(prompt: &mut Prompt, embedder: &Embedder) {
-    match tokio::time::timeout(PATIENCE, closeness(prompt, embedder)).await {
-        Ok(Ok(closeness)) => prompt.closeness = closeness,
-        Ok(Err(error)) => log::debug!(error:% = error; "cannot embed the sentences of the sources"),
+/// Fills [`Source::closeness`] of the best sources with one batch; leaves it empty where
+/// that takes too long or fails.
+///
+/// * `questions`: the vectors that the sources were searched with. A sentence counts as close as to the closest.
+pub async fn weigh(prompt: &mut Prompt, questions: &[Vec<f32>], embedder: &Embedder) {
+    match tokio::time::timeout(PATIENCE, embedder.passages(texts(prompt))).await {
+        Ok(Ok(vectors)) => fill(prompt, questions, &vectors),
+        Ok(Err(error @ (Error::Busy { .. } | Error::Stopped))) => {
+            log::debug!(error:% = error; "cannot embed the sentences of the sources");
+        }
+        Ok(Err(error)) => log::warn!(error:% = error; "cannot embed the sentences of the sources"),
         Err(_) => log::debug!("embedding the sentences of the sources took too long"),
     }
 }
 
-async fn closeness(prompt: &Prompt, embedder: &Embedder) -> Result<Vec<Vec<f32>>, Error> {
-    let mut texts = Vec::new();
-    let mut counts = Vec::new();
-    for source in &prompt.sources {
-        // What a sentence is about often stands above it only: "There is none." under "Monthly fee".
-        let heading = source.heading.rsplit(" > ").next().unwrap_or_default();
-        let room = SENTENCES_MAX - texts.len();
-        let before = texts.len();
-        texts.extend(sentences(&source.text).into_iter().take(room).map(|text| format!("{heading}\n{text}")));
-        counts.push(texts.len() - before);
-    }
-    let mut questions = vec![embedder.query(prompt.question.clone()).await?];
-    if let Some(previous) = &prompt.previous_question {
-        questions.push(embedder.query(format!("{previous}\n{}", prompt.question)).await?);
-    }
-    let vectors = embedder.passages(texts).await?;
+/// Returns what is embedded for `prompt`: the sentences of its sources in order, each below its headings, since what it
+/// is about often stands above it only: "There is none." under "Monthly fee".
+pub fn texts(prompt: &Prompt) -> Vec<String> {
+    let of_source = |source: &Source| {
+        let heading = source.heading.clone();
+        sentences(&source.text).into_iter().map(move |sentence| passage_text("", &heading, &sentence))
+    };
+    prompt.sources.iter().flat_map(of_source).take(SENTENCES_MAX).collect()
+}
+
+/// Fills [`Source::closeness`] in.
+///
+/// * `questions`: as for [`weigh`].
+/// * `vectors`: those of [`texts`], in order.
+pub fn fill(prompt: &mut Prompt, questions: &[Vec<f32>], vectors: &[Vec<f32>]) {
     let mut values = vectors.iter().map(|vector| {
         questions.iter().map(|question| dot(question, vector)).fold(f32::NEG_INFINITY, f32::max)
     });
-    Ok(counts.into_iter().map(|count| values.by_ref().take(count).collect()).collect())
+    for source in &mut prompt.sources {
+        source.closeness = values.by_ref().take(sentences(&source.text).len()).collect();
+    }
 }
 
 /// Cosine, for vectors of unit length.

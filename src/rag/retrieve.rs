@@ -53,6 +53,15 @@ pub struct Found {
     pub cosine: Option<f32>,
 }
 
+/// What was found for a question.
+#[derive(Clone, Debug)]
+pub struct Retrieved {
+    /// The passages, best first.
+    pub found: Vec<Found>,
+    /// The vectors that were searched with; none without a model.
+    pub questions: Vec<Vec<f32>>,
+}
+
 /// Why nothing could be retrieved.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -89,7 +98,7 @@ pub async fn retrieve(
     access: &ReadAccess,
     request: Request,
 ) -> Result<Vec<Found>, Error> {
-    let hits = find(corpus, access, request).await?;
+    let (hits, _) = find(corpus, access, request).await?;
     hydrate(corpus.store, access, &hits).await
 }
 
@@ -104,25 +113,38 @@ pub async fn retrieve_follow_up(
     question: &str,
     previous: Option<&str>,
     k: usize,
-) -> Result<Vec<Found>, Error> {
+) -> Result<Retrieved, Error> {
     let request = |text: String| Request { text: Some(text), k, ..Request::default() };
-    let mut hits = find(corpus, access, request(question.to_owned())).await?;
+    let (mut hits, vector) = find(corpus, access, request(question.to_owned())).await?;
+    let mut questions = Vec::from_iter(vector);
     if let Some(previous) = previous {
-        let both = find(corpus, access, request(format!("{previous}\n{question}"))).await?;
+        let (both, vector) = find(corpus, access, request(format!("{previous}\n{question}"))).await?;
         hits = fuse(&[hits, both], k);
+        questions.extend(vector);
     }
-    hydrate(corpus.store, access, &hits).await
+    Ok(Retrieved { found: hydrate(corpus.store, access, &hits).await?, questions })
 }
 
-async fn find(corpus: Corpus<'_>, access: &ReadAccess, request: Request) -> Result<Vec<Hit>, Error> {
+/// Searches, and returns the vector that was searched with, too.
+async fn find(
+    corpus: Corpus<'_>,
+    access: &ReadAccess,
+    request: Request,
+) -> Result<(Vec<Hit>, Option<Vec<f32>>), Error> {
     let Request { text, mut vector, k, documents } = request;
     if let (None, Some(text), Some(embedder)) = (&vector, &text, corpus.embedder) {
         vector = Some(embedder.query(text.clone()).await.map_err(Error::Embedding)?);
     }
     let mode = if text.is_none() { Mode::Vector } else { Mode::Fusion };
     let search = move |index: &Index, access: &ReadAccess| {
-        let (text, vector) = (text.as_deref(), vector.as_deref());
-        index.search(access, &Query { text, vector, k, documents: documents.as_deref(), mode })
+        let query = Query {
+            text: text.as_deref(),
+            vector: vector.as_deref(),
+            k,
+            documents: documents.as_deref(),
+            mode,
+        };
+        index.search(access, &query).map(|hits| (hits, vector))
     };
     let found = if corpus.index.rows(access) <= INLINE_PASSAGES_MAX {
         search(corpus.index, access)

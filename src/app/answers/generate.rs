@@ -17,7 +17,7 @@ use crate::llm::Usage;
 use crate::rag::answer::{self, Citation, End, Step};
 use crate::rag::evidence;
 use crate::rag::prompt::{self, CANDIDATES, Grounded};
-use crate::rag::retrieve::{self, Corpus};
+use crate::rag::retrieve::{self, Corpus, Retrieved};
 use crate::store::generations::Work;
 use crate::store::journal::Ending;
 use crate::telemetry::chain::chain;
@@ -99,11 +99,11 @@ async fn write(parts: &Parts, answer: &mut Answer<'_>) -> Outcome {
 async fn ground(parts: &Parts, work: &Work) -> Result<Grounded, retrieve::Error> {
     let corpus = Corpus { store: &parts.store, index: &parts.index, embedder: parts.model.get() };
     let previous = work.previous_question.as_deref();
-    let found =
+    let Retrieved { found, questions } =
         retrieve::retrieve_follow_up(corpus, &work.access, &work.question, previous, CANDIDATES).await?;
     let mut grounded = prompt::build(work.question.clone(), work.previous_question.clone(), found);
-    if let (true, Some(embedder)) = (parts.generator.weighs_sentences(), parts.model.get()) {
-        evidence::weigh(&mut grounded.prompt, embedder).await;
+    if let Some(embedder) = parts.model.get() {
+        evidence::weigh(&mut grounded.prompt, &questions, embedder).await;
     }
     Ok(grounded.only_relevant())
 }
