@@ -1,10 +1,12 @@
 //! What a node does for itself while it runs: its heartbeat in the database, and sweeping what has expired.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{App, accounts};
 use crate::store::nodes::{self, Node};
 use crate::store::{self, Store, index_log};
+use crate::telemetry::metrics;
 
 /// Three of these missed, and the others count a node as gone.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -22,6 +24,7 @@ pub async fn run(app: App, node: Node) {
             Ok(live) => app.throttles.set_live_nodes(live),
             Err(error) => log::debug!("cannot record the heartbeat: {error}"),
         }
+        measure(&app).await;
         if beats.is_multiple_of(SWEEP_EVERY)
             && let Err(error) = sweep(&app.store).await
         {
@@ -41,6 +44,20 @@ async fn sweep(store: &Store) -> Result<(), store::Error> {
     accounts::clear_sessions(store).await?;
     index_log::prune(&store.primary().await?, index_log::ROWS_KEPT).await?;
     Ok(())
+}
+
+/// Sets the gauges that nobody else has a reason to look at.
+async fn measure(app: &App) {
+    let level = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let (in_use, open) = app.store.pool_usage();
+    metrics::DATABASE_CONNECTIONS_OPEN.set(level(open));
+    metrics::DATABASE_CONNECTIONS_IN_USE.set(level(in_use));
+    let index = Arc::clone(&app.index);
+    // A writer may hold it up.
+    if let Ok(stats) = tokio::task::spawn_blocking(move || index.stats()).await {
+        metrics::INDEX_PASSAGES.set(level(stats.chunks));
+        metrics::INDEX_SIZE.set(level(stats.bytes));
+    }
 }
 
 async fn beat(app: &App, node: &Node) -> Result<u32, store::Error> {

@@ -210,6 +210,7 @@ fn put(index: &Index, states: &[DocumentState], versions: Versions) {
     let refused = index.put_all(states.iter().map(entry).collect(), versions);
     let mut by_words = Vec::new();
     for (mut entry, error) in refused {
+        metrics::INDEX_REFUSED.add(1);
         log::warn!(document:% = entry.document, error:%; "index cannot take document {} as it is", entry.document);
         if !matches!(error, Error::Full { .. }) {
             entry.chunks.iter_mut().for_each(|chunk| chunk.vector = None);

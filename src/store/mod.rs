@@ -45,6 +45,8 @@ use tokio_postgres::config::SslMode;
 pub use client::{Client, Transaction};
 pub use error::Error;
 
+use crate::telemetry::metrics;
+
 /// How to reach Postgres and how long to wait for it.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -131,7 +133,10 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`]: no connection could be had in time.
     pub async fn primary(&self) -> Result<Client, Error> {
-        let object = self.primary.get().await.map_err(Error::from_pool)?;
+        let object = self.primary.get().await.map_err(|error| {
+            metrics::DATABASE_UNAVAILABLE.add(1);
+            Error::from_pool(error)
+        })?;
         Ok(Client::new(object, self.statement_timeout))
     }
 

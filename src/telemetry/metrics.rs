@@ -272,6 +272,22 @@ metrics! {
     DOCUMENTS_WAITING: Gauge = "documents_waiting";
     /// Documents that this node's workers brought to an end, by how they ended.
     DOCUMENTS_SETTLED: Counters<2> = "documents_settled_total" by "outcome" in DOCUMENT_OUTCOMES;
+    /// Connections to the database that the pool holds, at the last heartbeat.
+    DATABASE_CONNECTIONS_OPEN: Gauge = "database_connections_open";
+    /// Connections to the database that were in use at the last heartbeat.
+    DATABASE_CONNECTIONS_IN_USE: Gauge = "database_connections_in_use";
+    /// Times that no connection to the database could be had in time.
+    DATABASE_UNAVAILABLE: Counter = "database_unavailable_total";
+    /// Passages in the index, at the last heartbeat.
+    INDEX_PASSAGES: Gauge = "index_passages";
+    /// Memory of the index, at the last heartbeat.
+    INDEX_SIZE: Gauge = "index_size_bytes";
+    /// Documents that the index could not take as they are: it was full, or a vector was unusable.
+    INDEX_REFUSED: Counter = "index_refused_total";
+    /// Answers being generated here.
+    ANSWERS_IN_FLIGHT: Gauge = "answers_in_flight";
+    /// Answers that had to wait because the node was generating as many as it may.
+    ANSWERS_PUT_OFF: Counter = "answers_put_off_total";
     /// Time that a worker took to make a document searchable.
     INGEST_DURATION: Timing = "ingest_duration_ms";
     /// Time from a request's head to its answer's head.
