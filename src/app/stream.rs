@@ -24,6 +24,7 @@ use super::sse;
 use crate::store::ids::{ChatId, MessageId};
 use crate::store::journal::{self, Event};
 use crate::store::messages;
+use crate::telemetry::metrics;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(stream))
@@ -115,11 +116,12 @@ fn join(events: &[Event]) -> Bytes {
 
 /// Sends what the reader gets, and a sign of life where it gets nothing.
 fn relay(reader: Reader) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
-    let events = stream::unfold(reader, |mut reader| async {
+    let open = metrics::STREAMS_OPEN.hold();
+    let events = stream::unfold((reader, open), |(mut reader, open)| async {
         match tokio::time::timeout(sse::HEARTBEAT_INTERVAL, reader.next()).await {
-            Ok(Some(frames)) => Some((frames, reader)),
+            Ok(Some(frames)) => Some((frames, (reader, open))),
             Ok(None) => None,
-            Err(_) => Some((sse::HEARTBEAT, reader)),
+            Err(_) => Some((sse::HEARTBEAT, (reader, open))),
         }
     });
     stream::iter([sse::OPENING]).chain(events).map(Ok)
@@ -128,4 +130,25 @@ fn relay(reader: Reader) -> impl Stream<Item = Result<Bytes, Infallible>> + Send
 /// Anything but the id of an event counts as none.
 fn last_event_id(headers: &HeaderMap) -> usize {
     headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::app::answers::live::Live;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_stream_shows_that_it_lives() {
+        let live = Live::new();
+        let mut stream = std::pin::pin!(relay(live.read(0)));
+        assert_eq!(stream.next().await, Some(Ok(sse::OPENING)));
+        let start = tokio::time::Instant::now();
+        assert_eq!(stream.next().await, Some(Ok(sse::HEARTBEAT)));
+        assert!(start.elapsed() <= Duration::from_secs(15));
+        live.publish(&[Event { id: 1, name: "done".into(), data: "{}".into() }]);
+        assert_eq!(stream.next().await.unwrap().unwrap(), "id: 1\nevent: done\ndata: {}\n\n");
+        assert_eq!(stream.next().await, None);
+    }
 }

@@ -290,6 +290,20 @@ metrics! {
     ANSWERS_PUT_OFF: Counter = "answers_put_off_total";
     /// Time that a worker took to make a document searchable.
     INGEST_DURATION: Timing = "ingest_duration_ms";
+    /// Streams of answers that somebody reads.
+    STREAMS_OPEN: Gauge = "streams_open";
+    /// Answers that this node is writing.
+    ANSWERS_RUNNING: Gauge = "answers_running";
+    /// Times that an answer had to wait because as many as may be were being written.
+    ANSWER_LIMIT_HIT: Counter = "answer_limit_hit_total";
+    /// Answers that this node wrote, by how they ended.
+    ANSWERS_ENDED: Counters<4> = "answers_ended_total" by "outcome" in ANSWER_OUTCOMES;
+    /// Answers of silent nodes that this node ended as interrupted.
+    ANSWERS_EXPIRED: Counter = "answers_expired_total";
+    /// Streams closed without an end because the database stayed away.
+    STREAMS_CUT: Counter = "streams_cut_total";
+    /// Time from a question's claim to the first words of its answer, stored and on their way.
+    ANSWER_FIRST_WORDS: Timing = "answer_first_words_ms";
     /// Time from a request's head to its answer's head.
     REQUEST_DURATION: Timing = "request_duration_ms";
 }
@@ -299,6 +313,9 @@ pub const TIME_OUTS: [&str; 5] = ["idle", "head", "body", "write", "handshake"];
 
 /// How a document can end.
 pub const DOCUMENT_OUTCOMES: [&str; 2] = ["ready", "failed"];
+
+/// How an answer can end.
+pub const ANSWER_OUTCOMES: [&str; 4] = ["complete", "cancelled", "interrupted", "failed"];
 
 /// The limits on how often somebody may ask.
 pub const THROTTLE_LIMITS: [&str; 5] = ["anonymous", "user", "chat", "upload", "login"];

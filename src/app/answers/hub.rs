@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 use super::live::Live;
 use crate::store::generations::Claim;
 use crate::store::ids::MessageId;
+use crate::telemetry::metrics;
 
 /// Why a generation is to stop before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,7 @@ pub enum Stop {
 struct Generation {
     claim: Claim,
     stop: watch::Sender<Option<Stop>>,
+    _running: Arc<metrics::Held>,
 }
 
 #[derive(Debug)]
@@ -81,7 +83,8 @@ impl Hub {
             streams.entry(claim.message).or_insert_with(|| Entry { live: Live::new(), generation: None });
         let stop = watch::Sender::new(None);
         let stopped = stop.subscribe();
-        entry.generation = Some(Generation { claim, stop });
+        let _running = Arc::new(metrics::ANSWERS_RUNNING.hold());
+        entry.generation = Some(Generation { claim, stop, _running });
         self.running.send_modify(|running| *running += 1);
         (Arc::clone(&entry.live), stopped)
     }
@@ -106,6 +109,7 @@ impl Hub {
     pub fn cut(&self, message: MessageId) {
         self.lose(message);
         if let Some(entry) = self.streams().remove(&message) {
+            metrics::STREAMS_CUT.add(1);
             entry.live.cut();
         }
     }

@@ -18,6 +18,7 @@ use crate::store::ids::MessageId;
 use crate::store::journal::{Ending, Event};
 use crate::store::{self, Store, journal};
 use crate::telemetry::chain::chain;
+use crate::telemetry::metrics;
 
 /// How long events are gathered before they are stored.
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -197,7 +198,7 @@ impl Writer {
         for Part { claim, live, events, .. } in parts {
             match &stored {
                 Ok(held) if held.contains(&claim.message) => {
-                    live.publish(events);
+                    show(live, events);
                 }
                 Ok(_) => self.hub.lose(claim.message),
                 Err(_) => self.hub.cut(claim.message),
@@ -218,7 +219,11 @@ impl Writer {
         };
         match held {
             Ok(true) => {
-                live.publish(&ending.events);
+                show(&live, &ending.events);
+                if let Some(outcome) = metrics::ANSWER_OUTCOMES.iter().position(|name| *name == ending.status)
+                {
+                    metrics::ANSWERS_ENDED.at(outcome).add(1);
+                }
                 self.hub.end(claim.message);
             }
             // Also after a commit of ours whose answer was lost: the journal then has our own end.
@@ -226,6 +231,14 @@ impl Writer {
             Err(_) => self.hub.cut(claim.message),
         }
     }
+}
+
+/// Shows what is committed.
+fn show(live: &Live, events: &[Event]) {
+    if live.last_id() <= 1 && events.iter().any(|event| event.name == "delta") {
+        metrics::ANSWER_FIRST_WORDS.record(live.age());
+    }
+    live.publish(events);
 }
 
 /// Why a write was given up.

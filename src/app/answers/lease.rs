@@ -9,6 +9,7 @@ use super::hub::Stop;
 use super::{Failure, Parts};
 use crate::store::{self, generations, journal};
 use crate::telemetry::chain::chain;
+use crate::telemetry::metrics;
 
 /// How often leases are renewed. This is also how long a cancellation takes that came in on another node.
 const RENEW_INTERVAL: Duration = Duration::from_millis(500);
@@ -60,6 +61,7 @@ pub async fn sweep(parts: &Parts) {
                 if prune {
                     pruned = Some(Instant::now());
                 }
+                metrics::ANSWERS_EXPIRED.add(ended);
                 if ended > 0 {
                     log::info!("ended {ended} answers whose node stopped renewing them");
                 }

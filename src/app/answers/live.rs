@@ -1,6 +1,7 @@
 //! One stream as this node knows it: the events that are committed, in memory once for all who read them.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -28,6 +29,7 @@ pub fn frame(event: &Event) -> Bytes {
 #[derive(Debug)]
 pub struct Live {
     progress: watch::Sender<Progress>,
+    started: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +51,7 @@ enum State {
 impl Live {
     /// Makes a stream without events.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { progress: watch::Sender::new(Progress::default()) })
+        Arc::new(Self { progress: watch::Sender::new(Progress::default()), started: Instant::now() })
     }
 
     /// Shows committed events to the readers. Events already known are passed over. Returns whether the stream has
@@ -83,6 +85,11 @@ impl Live {
     /// Returns the id of the last event, 0 without one.
     pub fn last_id(&self) -> i32 {
         i32::try_from(self.progress.borrow().frames.len()).unwrap_or(i32::MAX)
+    }
+
+    /// Returns how long this node has known the stream.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Starts reading after the event with id `after`.

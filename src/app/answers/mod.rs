@@ -139,6 +139,9 @@ impl Answers {
             // Until the claim counts by itself.
             let _expected = expected;
             tokio::time::sleep(CLAIM_DELAY).await;
+            if answers.parts.permits.available_permits() == 0 {
+                metrics::ANSWER_LIMIT_HIT.add(1);
+            }
             // Closed when draining took too long; the sweep of another node, or of this one's next start, ends it.
             if answers.parts.permits.available_permits() == 0 {
                 metrics::ANSWERS_PUT_OFF.add(1);
