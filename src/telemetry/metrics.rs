@@ -284,10 +284,6 @@ metrics! {
     INDEX_SIZE: Gauge = "index_size_bytes";
     /// Documents that the index could not take as they are: it was full, or a vector was unusable.
     INDEX_REFUSED: Counter = "index_refused_total";
-    /// Answers being generated here.
-    ANSWERS_IN_FLIGHT: Gauge = "answers_in_flight";
-    /// Answers that had to wait because the node was generating as many as it may.
-    ANSWERS_PUT_OFF: Counter = "answers_put_off_total";
     /// Time that a worker took to make a document searchable.
     INGEST_DURATION: Timing = "ingest_duration_ms";
     /// Streams of answers that somebody reads.

@@ -143,9 +143,6 @@ impl Answers {
                 metrics::ANSWER_LIMIT_HIT.add(1);
             }
             // Closed when draining took too long; the sweep of another node, or of this one's next start, ends it.
-            if answers.parts.permits.available_permits() == 0 {
-                metrics::ANSWERS_PUT_OFF.add(1);
-            }
             let Ok(permit) = Arc::clone(&answers.parts.permits).acquire_owned().await else { return };
             if let Err(error) = answers.claim(message, permit).await {
                 log::warn!(error:% = chain(&error); "cannot claim an answer, it will be interrupted");
@@ -195,7 +192,6 @@ impl Answers {
         let (live, stop) = self.parts.hub.start(work.claim);
         let (parts, stream) = (Arc::clone(&self.parts), Arc::clone(&live));
         self.tasks.spawn(async move {
-            let _in_flight = metrics::ANSWERS_IN_FLIGHT.hold();
             generate::run(parts, work, stream, stop).await;
             drop(permit);
         });
