@@ -70,8 +70,8 @@ cat <<TEXT
 
     curl -H 'Authorization: Token $token' $base/api/documents/
     curl -H 'Authorization: Token $token' -H 'Content-Type: application/json' \\
-      -d '{"query": "how do I restore a backup?", "k": 3}' $base/api/search/
-    packaging/ask.sh 'How do I restore a backup?'
+      -d '{"query": "how much may a hotel cost?", "k": 3}' $base/api/search/
+    AGENT_TOKEN=$token packaging/ask.sh 'How much may a hotel cost?'
 
   Ctrl-C stops the agent and its database; the next run finds everything again.
 

@@ -211,7 +211,7 @@ settings! {
     /// Longest question, in characters.
     question_chars_max: usize = Same("8000"), "100" to "100000";
     /// How long a node that went silent keeps an answer before it counts as interrupted.
-    answer_lease: Duration = Same("15s"), "3s" to "5m";
+    answer_lease: Duration = Same("10s"), "3s" to "5m";
     /// How long an answer may take from search to last word; then it is interrupted.
     answer_time_max: Duration = Same("5m"), "1s" to "1h";
 }
