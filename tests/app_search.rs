@@ -119,6 +119,9 @@ async fn bad_searches_are_refused_field_by_field() {
         (refused.status, refused.json()),
         (StatusCode::BAD_REQUEST, numbers("Expected finite numbers."))
     );
+    let beyond = ada.send(http::Method::POST, "/api/search/", "{\"vector\": [1e999, 0]}".into(), json).await;
+    assert_eq!(beyond.status, StatusCode::BAD_REQUEST);
+    assert_eq!(beyond.json(), json!({ "vector": { "0": ["A valid number is required."] } }));
     let nan = ada.send(http::Method::POST, "/api/search/", "{\"vector\": [NaN]}".into(), json).await;
     assert_eq!(nan.status, StatusCode::BAD_REQUEST);
     assert!(nan.json()["detail"].as_str().unwrap().starts_with("JSON parse error - "));

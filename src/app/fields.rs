@@ -237,7 +237,7 @@ impl<'a> Fields<'a> {
         ids.into_iter().collect()
     }
 
-    /// Reads a list of at most `items_max` numbers that may be absent; what is too large for an `f32` is infinite.
+    /// Reads a list of at most `items_max` numbers that may be absent; what only an `f64` could hold is infinite.
     pub fn optional_numbers(&mut self, field: &'static str, items_max: usize) -> Option<Vec<f32>> {
         let raw = self.present(field)?;
         match serde_json::from_str::<Vec<f32>>(raw.get()) {
@@ -247,7 +247,8 @@ impl<'a> Fields<'a> {
             }
             Err(_) => match serde_json::from_str::<Vec<&RawValue>>(raw.get()) {
                 Ok(items) => {
-                    let is_number = |raw: &RawValue| matches!(python_type(raw), "int" | "float");
+                    // A number that even an `f64` cannot hold is none.
+                    let is_number = |raw: &RawValue| serde_json::from_str::<f32>(raw.get()).is_ok();
                     let wrong = items.iter().enumerate().filter(|(_, item)| !is_number(item));
                     let message = Cow::Borrowed("A valid number is required.");
                     let wrong = wrong.map(|(index, _)| (index, message.clone())).collect();
