@@ -50,6 +50,10 @@ async fn a_foreign_host_is_refused_and_an_unacceptable_media_type_too() {
         (rebound.status, rebound.json()),
         (StatusCode::BAD_REQUEST, json!({ "error": "Bad Request (400)" }))
     );
+    let elsewhere = ann.clone().get("http://rebound.example.net/api/auth/me/").await;
+    assert_eq!(elsewhere.status, StatusCode::BAD_REQUEST);
+    let whole = ann.clone().get("http://localhost:8000/api/auth/me/").await;
+    assert_eq!(whole.status, StatusCode::OK);
     let xml = ann.with("accept", "application/xml").get("/api/auth/me/").await;
     assert_eq!(xml.status, StatusCode::NOT_ACCEPTABLE);
     assert_eq!(xml.json(), json!({ "detail": "Could not satisfy the request Accept header." }));

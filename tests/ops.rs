@@ -98,7 +98,13 @@ async fn metrics_are_prometheus_text() {
 async fn a_request_under_a_strange_name_is_refused_on_both_listeners() {
     let test = TestOps::start();
     for address in [test.ops.address(), test.ops.peer_address().unwrap()] {
-        for (host, status) in [("rebound.example", 421), ("node-1.internal:9600", 200), ("localhost", 200)] {
+        let hosts = [
+            ("rebound.example", 421),
+            ("node-1.internal:9600", 200),
+            ("localhost", 200),
+            ("localhost\r\nHost: rebound.example", 400),
+        ];
+        for (host, status) in hosts {
             let mut client = RawClient::connect(address).await;
             client.send(format!("GET /livez HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
             assert_eq!(client.response().await.status, status, "{host}");

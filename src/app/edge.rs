@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::App;
 use super::error::{ApiError, Failure};
+use crate::server::host_check::names_one_host;
 
 /// JSON runs nothing and loads nothing; endpoints that answer something else set their own policy.
 const JSON_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
@@ -37,7 +38,7 @@ pub async fn edge(State(app): State<App>, request: Request, next: Next) -> Respo
 }
 
 fn admit(app: &App, request: &Request) -> Result<(), ApiError> {
-    if app.sites.of(request.headers()).is_none() {
+    if !names_one_host(request.headers(), request.uri()) || app.sites.of(request.headers()).is_none() {
         return Err(ApiError::bad_request());
     }
     let path = request.uri().path();

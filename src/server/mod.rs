@@ -19,7 +19,7 @@ mod connection;
 mod descriptors;
 mod exchange;
 pub mod health;
-mod host_check;
+pub mod host_check;
 mod listener;
 pub mod ops;
 mod ops_socket;
