@@ -331,6 +331,25 @@ async fn the_deletion_of_a_finished_document_is_told() {
     );
 }
 
+#[tokio::test]
+async fn a_stream_ends_soon_after_its_token_or_session() {
+    let api = TestApi::new().await;
+    let mut ann = api.user("ann").await;
+    let token = ann.post("/api/auth/tokens/", &json!({ "name": "script" })).await.json();
+    let secret = token["token"].as_str().unwrap();
+    let script = api.visitor().with("authorization", &format!("Token {secret}"));
+    let [by_token, by_session] =
+        [script, ann.clone()].map(async |client| client.open("/api/documents/events/").await);
+    let streams = [by_token.await, by_session.await];
+    let path = format!("/api/auth/tokens/{}/", token["id"].as_str().unwrap());
+    assert_eq!(ann.delete(&path).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(ann.clone().post("/api/auth/logout/", &json!({})).await.status, StatusCode::NO_CONTENT);
+    for stream in streams {
+        let end = axum::body::to_bytes(stream.into_body(), 10_000);
+        tokio::time::timeout(Duration::from_secs(20), end).await.expect("the stream ends").unwrap();
+    }
+}
+
 #[test]
 fn every_reason_is_documented_and_no_other() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api.md")).unwrap();

@@ -71,12 +71,48 @@ fn admit<T>(
     }
 }
 
+/// The token or session key of a request, for an answer that outlasts it.
+pub struct Credential(Secret);
+
+enum Secret {
+    Token(String),
+    Session(String),
+}
+
+impl Credential {
+    /// Reads what [`Authenticated`] goes by.
+    ///
+    /// # Errors
+    /// 401 without any.
+    pub fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let secret = match bearer(headers)? {
+            Some(token) => Secret::Token(token.to_owned()),
+            None => Secret::Session(session_key(headers)?.to_owned()),
+        };
+        Ok(Self(secret))
+    }
+
+    /// Asks the database whether it still lets its user in.
+    ///
+    /// # Errors
+    /// That of a database that cannot be asked.
+    pub async fn is_valid(&self, app: &App) -> Result<bool, ApiError> {
+        match &self.0 {
+            Secret::Token(token) => Ok(by_token(app, token).await?.is_ok()),
+            Secret::Session(key) => {
+                let client = app.store.primary().await?;
+                Ok(sessions::authenticate(&client, key).await?.is_some())
+            }
+        }
+    }
+}
+
 async fn by_session<T>(
     app: &App,
     parts: &Parts,
     authenticate: impl AsyncFnOnce(&Client, &str) -> Result<Option<T>, store::Error>,
 ) -> Result<Result<T, ApiError>, ApiError> {
-    let key = cookies::get(&parts.headers, cookies::SESSION).ok_or_else(ApiError::not_authenticated)?;
+    let key = session_key(&parts.headers)?;
     let client = app.store.primary().await?;
     let Some(found) = authenticate(&client, key).await? else {
         return Ok(Err(ApiError::not_authenticated()));
@@ -93,6 +129,10 @@ async fn by_token(app: &App, token: &str) -> Result<Result<Caller, ApiError>, Ap
         Some(TokenOwner::Inactive) => Err(ApiError::authentication_failed("User inactive or deleted.")),
         None => Err(ApiError::authentication_failed("Invalid token.")),
     })
+}
+
+fn session_key(headers: &HeaderMap) -> Result<&str, ApiError> {
+    cookies::get(headers, cookies::SESSION).ok_or_else(ApiError::not_authenticated)
 }
 
 /// Returns whether the request carries an API token, of whatever worth.

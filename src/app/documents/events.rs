@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::Document;
 use crate::app::App;
 use crate::app::error::ApiError;
-use crate::app::request::Authenticated;
+use crate::app::request::{Authenticated, Credential};
 use crate::app::sse;
 use crate::store::access::Caller;
 use crate::store::documents::{self, Status};
@@ -37,7 +37,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// ingestion does not make everybody's pages ask the database five times a second.
 const POLL_INTERVAL_MIN: Duration = Duration::from_millis(200);
 
-/// How often is asked which finished documents still exist: nothing else tells that one was deleted.
+/// How often is asked which finished documents still exist, and whether the client may still see them: nothing else
+/// tells that a document, a token or a session was deleted.
 const DELETION_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Changes are looked for this far back, so that one whose transaction took long is not missed.
@@ -53,8 +54,7 @@ const DOCUMENTS_MAX: i64 = 1000;
 /// up must not look like a document that hangs.
 const INDEX_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// A stream ends after this time. The browser comes back by itself and shows who it is again: a session that was
-/// closed meanwhile sees nothing more.
+/// A stream ends after this time; the browser comes back by itself, perhaps to a node that has less to do.
 const STREAM_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// Streams what becomes of the caller's documents
@@ -62,7 +62,7 @@ const STREAM_TIME_MAX: Duration = Duration::from_secs(300);
 /// Server-sent events: first `snapshot` `{documents}` with those that are not finished (after a reconnect with
 /// `Last-Event-ID` also those that changed meanwhile), then `document` for each change and `deleted` `{id}`. A document
 /// that is announced as `ready` is found by searches on this node, unless its index is more than five seconds behind. The
-/// stream ends after five minutes; come back.
+/// stream ends after five minutes; come back. It ends within five seconds of its token's or session's end.
 #[utoipa::path(
     get, path = "/api/documents/events/", tag = "documents",
     params(("Last-Event-ID" = Option<i64>, Header, description = "The last event that the client has")),
@@ -74,7 +74,7 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    let mut watcher = Watcher::new(app, caller);
+    let mut watcher = Watcher::new(app, caller, Credential::of(&headers)?);
     let opening = watcher.open(last).await?;
     Ok(sse::response(Body::from_stream(relay(opening, watcher))))
 }
@@ -88,6 +88,8 @@ fn relay(opening: String, watcher: Watcher) -> impl Stream<Item = Result<Bytes, 
 struct Watcher {
     app: App,
     caller: Caller,
+    credential: Credential,
+    credential_checked_at: Instant,
     changes: watch::Receiver<u64>,
     /// What was told of the documents that are unfinished or changed lately.
     told: HashMap<DocumentId, Told>,
@@ -115,11 +117,13 @@ impl Told {
 }
 
 impl Watcher {
-    fn new(app: App, caller: Caller) -> Self {
+    fn new(app: App, caller: Caller, credential: Credential) -> Self {
         Self {
             changes: app.ingest.changes(),
             app,
             caller,
+            credential,
+            credential_checked_at: Instant::now(),
             told: HashMap::new(),
             waiting: HashMap::new(),
             known: HashSet::new(),
@@ -159,7 +163,7 @@ impl Watcher {
         let silent_until = Instant::now() + sse::HEARTBEAT_INTERVAL;
         while Instant::now() < silent_until {
             let was_woken = self.wait().await?;
-            if Instant::now() > self.ends_at {
+            if Instant::now() > self.ends_at || self.is_locked_out().await {
                 return None;
             }
             // While the database is away there is no news; the client sees a heartbeat and waits on.
@@ -190,6 +194,17 @@ impl Watcher {
             () = stopping.cancelled() => None,
             woken = wait => woken,
         }
+    }
+
+    /// Returns whether the client's token or session is known to be worth nothing any more.
+    async fn is_locked_out(&mut self) -> bool {
+        if self.credential_checked_at.elapsed() < DELETION_INTERVAL {
+            return false;
+        }
+        // A database that cannot be asked has no news to tell either.
+        let Ok(is_valid) = self.credential.is_valid(&self.app).await else { return false };
+        self.credential_checked_at = Instant::now();
+        !is_valid
     }
 
     async fn news(&mut self) -> Result<String, ApiError> {
