@@ -72,7 +72,7 @@ async fn a_document_that_takes_every_node_down_is_given_up() {
     // Three nodes that took the job and were never heard of again.
     let client = api.app.store.primary().await.unwrap();
     for _ in 0..3 {
-        assert!(jobs::claim(&client, &[Kind::Ingest], Duration::ZERO, &[]).await.unwrap().is_some());
+        assert!(jobs::claim(&client, &[Kind::Ingest], Duration::ZERO, &[], &[]).await.unwrap().is_some());
     }
     drop(client);
     api.start_ingestion(None);
@@ -89,10 +89,27 @@ async fn one_persons_many_documents_do_not_delay_anothers() {
     }
     let bobs = accepted(&mut bob, "b.txt", b"text").await;
     let client = api.app.store.primary().await.unwrap();
-    let first = jobs::claim(&client, &[Kind::Ingest], LEASE, &[]).await.unwrap().unwrap();
+    let first = jobs::claim(&client, &[Kind::Ingest], LEASE, &[], &[]).await.unwrap().unwrap();
     let served: Vec<UserId> = first.owner.into_iter().collect();
-    let second = jobs::claim(&client, &[Kind::Ingest], LEASE, &served).await.unwrap().unwrap();
+    let second = jobs::claim(&client, &[Kind::Ingest], LEASE, &served, &[]).await.unwrap().unwrap();
     assert_eq!(second.document.to_string(), bobs);
+}
+
+#[tokio::test]
+async fn one_persons_long_documents_leave_a_worker_for_another() {
+    let api = TestApi::with(&[("ingest.workers", "2")]).await;
+    api.start_ingestion(Some(model::embedder()));
+    let (mut ann, mut bob) = (api.user("ann").await, api.user("bob").await);
+    let text = "A sentence that takes a moment to embed. ".repeat(15_000);
+    let long = accepted(&mut ann, "long.txt", text.as_bytes()).await;
+    let longer = accepted(&mut ann, "longer.txt", format!("{text} More.").as_bytes()).await;
+    until_embedding(&api, &mut ann, &long).await;
+    let bobs = accepted(&mut bob, "b.txt", b"text").await;
+    assert_eq!(settled(&api, &mut bob, &bobs).await["status"], "ready");
+    for (id, status) in [(long, "embedding"), (longer, "queued")] {
+        assert_eq!(ann.get(&format!("/api/documents/{id}/")).await.json()["status"], status);
+    }
+    assert_eq!(api.app.tasks.stop(Duration::from_secs(10)).await, 0);
 }
 
 #[tokio::test]
@@ -101,8 +118,8 @@ async fn a_node_that_lost_its_lease_changes_nothing_any_more() {
     let mut ann = api.user("ann").await;
     let id = accepted(&mut ann, "a.txt", b"one").await;
     let client = api.app.store.primary().await.unwrap();
-    let slow = jobs::claim(&client, &[Kind::Ingest], Duration::ZERO, &[]).await.unwrap().unwrap();
-    let other = jobs::claim(&client, &[Kind::Ingest], LEASE, &[]).await.unwrap().unwrap();
+    let slow = jobs::claim(&client, &[Kind::Ingest], Duration::ZERO, &[], &[]).await.unwrap().unwrap();
+    let other = jobs::claim(&client, &[Kind::Ingest], LEASE, &[], &[]).await.unwrap().unwrap();
     assert_eq!((slow.id, other.attempts), (other.id, 2));
     assert!(!jobs::renew(&client, &slow, LEASE).await.unwrap());
     jobs::fail(&client, &slow, "crashed").await.unwrap();
@@ -137,6 +154,14 @@ async fn many_documents_on_two_nodes_are_each_published_once() {
         (row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2), row.get::<_, i32>(3));
     assert_eq!((chunks, documents, version), (ordinals, 40, 1));
     assert_eq!(client.query_one("select count(*) from jobs", &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+/// Waits until passages of a document are being embedded.
+async fn until_embedding(api: &TestApi, browser: &mut Browser, id: &str) {
+    let mut changes = api.app.ingest.changes();
+    while browser.get(&format!("/api/documents/{id}/")).await.json()["status"] != "embedding" {
+        changes.changed().await.unwrap();
+    }
 }
 
 /// As [`settled`], where another node may do the work, of which this one hears nothing.
@@ -185,14 +210,11 @@ async fn a_node_that_stops_gives_its_work_back_without_counting_it() {
     let text = "A sentence that takes a moment to embed. ".repeat(20_000);
     let id = accepted(&mut ann, "long.txt", text.as_bytes()).await;
     api.start_ingestion(Some(model::embedder()));
-    let mut changes = api.app.ingest.changes();
-    while ann.get(&format!("/api/documents/{id}/")).await.json()["status"] != "embedding" {
-        changes.changed().await.unwrap();
-    }
+    until_embedding(&api, &mut ann, &id).await;
     assert_eq!(api.app.tasks.stop(Duration::from_secs(10)).await, 0);
     assert_eq!(ann.get(&format!("/api/documents/{id}/")).await.json()["status"], "queued");
     let client = api.app.store.primary().await.unwrap();
-    let job = jobs::claim(&client, &[Kind::Ingest], LEASE, &[]).await.unwrap().unwrap();
+    let job = jobs::claim(&client, &[Kind::Ingest], LEASE, &[], &[]).await.unwrap().unwrap();
     assert_eq!(job.attempts, 1);
 }
 
@@ -205,10 +227,10 @@ async fn a_searchable_document_whose_embedding_is_given_up_stays_searchable_and_
     settled(&api, &mut ann, &id).await;
     let client = api.app.store.primary().await.unwrap();
     assert_eq!(jobs::queue_embeddings(&client, 10).await.unwrap(), 1);
-    let job = jobs::claim(&client, &[Kind::Embed], LEASE, &[]).await.unwrap().unwrap();
+    let job = jobs::claim(&client, &[Kind::Embed], LEASE, &[], &[]).await.unwrap().unwrap();
     jobs::fail(&client, &job, "embedding_failed").await.unwrap();
     assert_eq!(jobs::queue_embeddings(&client, 10).await.unwrap(), 0);
-    assert!(jobs::claim(&client, &[Kind::Embed], LEASE, &[]).await.unwrap().is_none());
+    assert!(jobs::claim(&client, &[Kind::Embed], LEASE, &[], &[]).await.unwrap().is_none());
     assert_eq!(jobs::count_waiting(&client).await.unwrap(), 0);
     assert_eq!(ann.get(&format!("/api/documents/{id}/")).await.json()["status"], "ready");
 }
@@ -232,7 +254,7 @@ async fn progress_that_comes_late_does_not_undo_a_publication() {
     let id = accepted(&mut ann, "a.txt", b"one").await;
     let store = &api.app.store;
     let (slow, watching) = (store.primary().await.unwrap(), store.primary().await.unwrap());
-    let job = jobs::claim(&slow, &[Kind::Ingest], Duration::ZERO, &[]).await.unwrap().unwrap();
+    let job = jobs::claim(&slow, &[Kind::Ingest], Duration::ZERO, &[], &[]).await.unwrap().unwrap();
     // The other node has locked the document, and publishes it while the progress waits for the row.
     let mut other = store.primary().await.unwrap();
     let publication = other.transaction().await.unwrap();

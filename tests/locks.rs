@@ -117,7 +117,7 @@ async fn a_document_can_be_deleted_while_its_job_is_given_back_or_fails() {
         let mut deleting = api.app.store.primary().await.unwrap();
         let (client, watching) =
             (api.app.store.primary().await.unwrap(), api.app.store.primary().await.unwrap());
-        let job = jobs::claim(&client, &[Kind::Ingest], LEASE, &[]).await.unwrap().unwrap();
+        let job = jobs::claim(&client, &[Kind::Ingest], LEASE, &[], &[]).await.unwrap().unwrap();
         // What the deletion of a document does in one statement, with the job's in between.
         let deletion = deleting.transaction().await.unwrap();
         let sql = "select from documents where id = $1 for update";

@@ -197,8 +197,8 @@ settings! {
 settings! {
     /// Turning documents into searchable passages.
     Ingest, "ingest.";
-    /// Documents that are worked on at a time.
-    workers: usize = Same("2"), "1" to "64";
+    /// Documents that are worked on at a time. With two or more, the last free worker is kept for those who have none.
+    workers: usize = Same("3"), "1" to "64";
     /// How long a node that went silent keeps a document before another takes it.
     lease: Duration = Same("30s"), "3s" to "10m";
     /// Times that a document is tried before it fails.

@@ -86,6 +86,7 @@ impl Job {
 /// * `kinds`: what the caller can do.
 /// * `served`: owners whose documents were taken lately, oldest first: theirs come last, so that one person's ten
 ///   thousand documents do not delay another's single one.
+/// * `barred`: owners whose documents are not taken now.
 ///
 /// # Errors
 /// See [`Error`].
@@ -94,6 +95,7 @@ pub async fn claim(
     kinds: &[Kind],
     lease: Duration,
     served: &[UserId],
+    barred: &[UserId],
 ) -> Result<Option<Job>, Error> {
     let sql = "
         with claimed as (
@@ -103,6 +105,7 @@ pub async fn claim(
                 select j.id from jobs j join documents d on d.id = j.document_id
                 where j.kind = any($3) and j.run_after <= now()
                   and (j.lease_until is null or j.lease_until < now())
+                  and (d.owner_id = any($5)) is not true
                 order by j.kind = 'embed', coalesce(array_position($4::uuid[], d.owner_id), 0), j.run_after, j.id
                 limit 1 for update of j skip locked
             )
@@ -113,8 +116,9 @@ pub async fn claim(
         from claimed c join documents d on d.id = c.document_id";
     let token = Uuid::new_v4();
     let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
-    let served: Vec<Uuid> = served.iter().map(|owner| owner.0).collect();
-    let row = client.query_opt(sql, &[&token, &lease.as_secs_f64(), &kinds, &served]).await?;
+    let ids = |owners: &[UserId]| owners.iter().map(|owner| owner.0).collect::<Vec<Uuid>>();
+    let (served, barred) = (ids(served), ids(barred));
+    let row = client.query_opt(sql, &[&token, &lease.as_secs_f64(), &kinds, &served, &barred]).await?;
     Ok(row.map(|row| Job::of(&row, token)))
 }
 

@@ -4,25 +4,25 @@
 //! process, another takes the job when the lease runs out. [`work`] is what is done with one document, [`upkeep`] what
 //! is done from time to time. Nobody is told of a change directly: watchers are woken and read the database.
 
+mod turns;
 mod upkeep;
 mod work;
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::extract::Reason;
 use super::model::{Ability, Model};
 use crate::config::Settings;
-use crate::store::ids::UserId;
 use crate::store::jobs::{self, Job, Kind};
 use crate::store::{Error, Store, blobs::Blobs};
 use crate::telemetry::chain::chain;
 use crate::telemetry::metrics;
 use crate::telemetry::tasks::Tasks;
+use turns::{Turn, Turns};
 use work::Trouble;
 
 /// How often a worker without work looks for jobs of other nodes and for expired leases.
@@ -33,9 +33,6 @@ const DATABASE_RETRY: Duration = Duration::from_secs(2);
 
 /// How long a document waits after an attempt that failed for a reason that may pass.
 const ATTEMPT_RETRY: Duration = Duration::from_secs(5);
-
-/// How many owners are remembered for fairness between them.
-const SERVED_MAX: usize = 256;
 
 /// Positions in [`metrics::DOCUMENT_OUTCOMES`].
 const READY: usize = 0;
@@ -82,7 +79,8 @@ struct Parts {
     uploaded: Notify,
     deleted: Notify,
     changes: watch::Sender<u64>,
-    served: Mutex<VecDeque<UserId>>,
+    claiming: Mutex<()>,
+    turns: Turns,
 }
 
 impl Ingest {
@@ -105,7 +103,8 @@ impl Ingest {
             uploaded: Notify::new(),
             deleted: Notify::new(),
             changes: watch::Sender::new(0),
-            served: Mutex::default(),
+            claiming: Mutex::default(),
+            turns: Turns::new(options.workers),
         }))
     }
 
@@ -146,7 +145,7 @@ impl Parts {
     async fn run_worker(self: Arc<Self>, stopping: CancellationToken) {
         while !stopping.is_cancelled() {
             let wait = match self.claim().await {
-                Ok(Some(job)) => {
+                Ok(Some((job, _turn))) => {
                     self.process(job, &stopping).await;
                     continue;
                 }
@@ -164,28 +163,21 @@ impl Parts {
         }
     }
 
-    async fn claim(&self) -> Result<Option<Job>, Error> {
+    async fn claim(&self) -> Result<Option<(Job, Turn<'_>)>, Error> {
         let kinds: &[Kind] = match self.model.ability() {
             Ability::Unknown | Ability::Nothing => return Ok(None),
             Ability::WordsOnly => &[Kind::Ingest],
             Ability::Vectors { .. } => &[Kind::Ingest, Kind::Embed],
         };
-        let served: Vec<UserId> = self.served().iter().copied().collect();
         let client = self.store.primary().await?;
-        let job = jobs::claim(&client, kinds, self.options.lease, &served).await?;
-        if let Some(owner) = job.as_ref().and_then(|job| job.owner) {
-            let mut served = self.served();
-            served.retain(|other| *other != owner);
-            served.push_back(owner);
-            if served.len() > SERVED_MAX {
-                served.pop_front();
-            }
-        }
-        Ok(job)
-    }
-
-    fn served(&self) -> std::sync::MutexGuard<'_, VecDeque<UserId>> {
-        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+        // One after the other, so that each knows whose documents the others took.
+        let _claiming = self.claiming.lock().await;
+        let (served, barred) = (self.turns.served(), self.turns.barred());
+        let job = jobs::claim(&client, kinds, self.options.lease, &served, &barred).await?;
+        Ok(job.map(|job| {
+            let turn = self.turns.begin(job.owner);
+            (job, turn)
+        }))
     }
 
     /// Does one job, whatever comes of it.
