@@ -128,11 +128,9 @@ async fn uploads_are_throttled_per_person() {
     accepted(&mut bob, "a.txt", b"one").await;
 }
 
-#[tokio::test]
-async fn an_upload_over_the_number_at_a_time_is_refused_until_one_ends() {
-    let api = TestApi::with(&[("upload.concurrent_max", "1")]).await;
-    let (mut ann, mut bob) = (api.user("ann").await, api.user("bob").await);
-    let mut form = Bytes::from(Form::default().file("file", "a.txt", b"text").finish());
+/// Returns a form that stops after its start, what says that it was begun to be read, and what lets it go on.
+fn slow_form(content: &[u8]) -> (Body, oneshot::Receiver<()>, oneshot::Sender<()>) {
+    let mut form = Bytes::from(Form::default().file("file", "a.txt", content).finish());
     let start = form.split_to(10);
     let (started, has_started) = oneshot::channel();
     let (finish, may_finish) = oneshot::channel::<()>();
@@ -144,7 +142,14 @@ async fn an_upload_over_the_number_at_a_time_is_refused_until_one_ends() {
         may_finish.await.unwrap();
         Ok(form)
     };
-    let slow = Body::from_stream(stream::once(start).chain(stream::once(rest)));
+    (Body::from_stream(stream::once(start).chain(stream::once(rest))), has_started, finish)
+}
+
+#[tokio::test]
+async fn an_upload_over_the_number_at_a_time_is_refused_until_one_ends() {
+    let api = TestApi::with(&[("upload.concurrent_max", "1")]).await;
+    let (mut ann, mut bob) = (api.user("ann").await, api.user("bob").await);
+    let (slow, has_started, finish) = slow_form(b"text");
     let (answer, ()) = tokio::join!(submit(&mut ann, slow), async {
         has_started.await.unwrap();
         let refused = upload(&mut bob, "b.txt", b"text").await;
@@ -153,6 +158,27 @@ async fn an_upload_over_the_number_at_a_time_is_refused_until_one_ends() {
     });
     assert_eq!(answer.status, StatusCode::ACCEPTED);
     accepted(&mut bob, "b.txt", b"text").await;
+}
+
+#[tokio::test]
+async fn one_person_holds_a_quarter_of_the_uploads_at_a_time() {
+    let api = TestApi::with(&[("upload.concurrent_max", "8")]).await;
+    let (mut ann, mut bob) = (api.user("ann").await, api.user("bob").await);
+    let (mut first_tab, mut second_tab) = (ann.clone(), ann.clone());
+    let (first, first_started, finish_first) = slow_form(b"one");
+    let (second, second_started, finish_second) = slow_form(b"two");
+    let others = async {
+        first_started.await.unwrap();
+        second_started.await.unwrap();
+        let refused = upload(&mut ann, "a.txt", b"three").await;
+        assert_eq!((refused.status, refused.header("retry-after")), (StatusCode::TOO_MANY_REQUESTS, "5"));
+        accepted(&mut bob, "b.txt", b"text").await;
+        finish_first.send(()).unwrap();
+        finish_second.send(()).unwrap();
+    };
+    let (one, two, ()) = tokio::join!(submit(&mut first_tab, first), submit(&mut second_tab, second), others);
+    assert_eq!((one.status, two.status), (StatusCode::ACCEPTED, StatusCode::ACCEPTED));
+    accepted(&mut ann, "a.txt", b"three").await;
 }
 
 /// Gives `username` a role in the first collection of `owner`. Returns the collection's id.

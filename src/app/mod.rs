@@ -35,6 +35,7 @@ pub mod throttle;
 pub mod time;
 mod tokens;
 pub mod upkeep;
+pub mod uploads;
 pub mod visitor;
 
 use std::ops::Deref;
@@ -43,7 +44,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use http::Method;
-use tokio::sync::Semaphore;
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -59,6 +59,7 @@ use error::ApiError;
 use passwords::Passwords;
 use sites::Sites;
 use throttle::Throttles;
+use uploads::Uploads;
 
 /// What the handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -80,8 +81,8 @@ pub struct Parts {
     pub passwords: Passwords,
     /// Originals of documents.
     pub blobs: Blobs,
-    /// One permit for each upload that may be received at a time.
-    pub uploads: Semaphore,
+    /// The uploads that are being received.
+    pub uploads: Uploads,
     /// The embedding model, once it may be used.
     pub model: Arc<Model>,
     /// What makes documents searchable.

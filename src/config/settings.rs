@@ -163,7 +163,7 @@ settings! {
     burst: u32 = Same("200"), "1" to "1000000";
     /// Uploads that a person may make in a day.
     per_day: u32 = Same("2000"), "1" to "100000000";
-    /// Uploads that a node takes at a time.
+    /// Uploads that a node takes at a time, at most a quarter of them, and at least one, from one person.
     concurrent_max: usize = Same("64"), "1" to "10000";
 }
 

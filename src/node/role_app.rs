@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::Error;
@@ -14,6 +13,7 @@ use crate::app::answers::{self, Answers};
 use crate::app::passwords::Passwords;
 use crate::app::sites::Sites;
 use crate::app::throttle::Throttles;
+use crate::app::uploads::Uploads;
 use crate::app::{self, App, Parts, upkeep};
 use crate::config::Settings;
 use crate::index::sync::Follower;
@@ -126,7 +126,7 @@ impl RoleApp {
             sites: Sites::from_settings(settings),
             throttles: Throttles::new(&settings.throttle, &settings.upload),
             passwords,
-            uploads: Semaphore::new(settings.upload.concurrent_max),
+            uploads: Uploads::new(settings.upload.concurrent_max),
             blobs,
             model,
             ingest,

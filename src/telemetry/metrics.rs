@@ -256,7 +256,7 @@ metrics! {
     REQUESTS_THROTTLED: Counters<5> = "requests_throttled_total" by "limit" in THROTTLE_LIMITS;
     /// Uploads being received.
     UPLOADS_IN_FLIGHT: Gauge = "uploads_in_flight";
-    /// Uploads refused because the node was receiving as many as it may.
+    /// Uploads refused because the node was receiving as many as it may, of all or of one person.
     UPLOADS_REFUSED: Counter = "uploads_refused_total";
     /// Passwords that were not looked at because the queue of the hashing threads was full.
     PASSWORDS_REFUSED: Counter = "passwords_refused_total";

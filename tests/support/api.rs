@@ -9,6 +9,7 @@ use agent::app::answers::{self, Answers};
 use agent::app::passwords::Passwords;
 use agent::app::sites::Sites;
 use agent::app::throttle::Throttles;
+use agent::app::uploads::Uploads;
 use agent::app::{self, App, Parts};
 use agent::config::Settings;
 use agent::index::sync::Follower;
@@ -27,7 +28,6 @@ use http::header::{CONTENT_TYPE, COOKIE, HOST, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::postgres::TestDatabase;
@@ -145,7 +145,7 @@ impl TestApi {
             throttles: Throttles::new(&settings.throttle, &settings.upload),
             passwords: Passwords::start(1, settings.password.hashing_queue_max).unwrap(),
             tasks,
-            uploads: Semaphore::new(settings.upload.concurrent_max),
+            uploads: Uploads::new(settings.upload.concurrent_max),
             blobs,
             model,
             ingest,

@@ -4,8 +4,6 @@
 //! come into being, together with its job, and only then is the upload acknowledged; whatever ends earlier leaves
 //! nothing behind.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
@@ -38,9 +36,6 @@ const FILE_NAME_CHARS_MAX: usize = 255;
 
 /// Longest media type that is believed, in bytes.
 const MEDIA_TYPE_BYTES_MAX: usize = 127;
-
-/// When to come back, if the node receives as many uploads as it may.
-const BUSY_RETRY: Duration = Duration::from_secs(5);
 
 /// A file to search in, and where to put it.
 #[derive(ToSchema)]
@@ -82,11 +77,7 @@ pub(super) async fn upload(
     request: Request,
 ) -> Result<(StatusCode, HeaderMap, Json<Accepted>), ApiError> {
     // Before the person's own limit: an upload that is not looked at does not count.
-    let Ok(_permit) = app.uploads.try_acquire() else {
-        metrics::UPLOADS_REFUSED.add(1);
-        return Err(ApiError::unavailable(BUSY_RETRY));
-    };
-    let _in_flight = metrics::UPLOADS_IN_FLIGHT.hold();
+    let _place = app.uploads.take(caller.user())?;
     app.throttles.upload(caller.user())?;
     let (access, file) = receive(&app, &caller, request).await?;
     let new = NewDocument {
