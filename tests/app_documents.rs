@@ -11,10 +11,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use crate::support::api::{Browser, TestApi};
-use crate::support::documents::{Form, accepted, settled, submit, upload};
+use crate::support::documents::{Form, accepted, settled, slow_form, submit, upload};
 use crate::support::fault_proxy::FaultProxy;
 use crate::support::library::{own_collection, publish};
 
@@ -126,23 +125,6 @@ async fn uploads_are_throttled_per_person() {
     assert_eq!(third.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(!third.header("retry-after").is_empty());
     accepted(&mut bob, "a.txt", b"one").await;
-}
-
-/// Returns a form that stops after its start, what says that it was begun to be read, and what lets it go on.
-fn slow_form(content: &[u8]) -> (Body, oneshot::Receiver<()>, oneshot::Sender<()>) {
-    let mut form = Bytes::from(Form::default().file("file", "a.txt", content).finish());
-    let start = form.split_to(10);
-    let (started, has_started) = oneshot::channel();
-    let (finish, may_finish) = oneshot::channel::<()>();
-    let start = async move {
-        started.send(()).unwrap();
-        Ok::<_, std::io::Error>(start)
-    };
-    let rest = async move {
-        may_finish.await.unwrap();
-        Ok(form)
-    };
-    (Body::from_stream(stream::once(start).chain(stream::once(rest))), has_started, finish)
 }
 
 #[tokio::test]

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::Method;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::api::{Answer, Browser, TestApi};
 
@@ -49,6 +52,23 @@ impl Form {
         self.0.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
         self.0
     }
+}
+
+/// Returns a form that stops after its start, what says that it was begun to be read, and what lets it go on.
+pub fn slow_form(content: &[u8]) -> (Body, oneshot::Receiver<()>, oneshot::Sender<()>) {
+    let mut form = Bytes::from(Form::default().file("file", "a.txt", content).finish());
+    let start = form.split_to(10);
+    let (started, has_started) = oneshot::channel();
+    let (finish, may_finish) = oneshot::channel::<()>();
+    let start = async move {
+        started.send(()).unwrap();
+        Ok::<_, std::io::Error>(start)
+    };
+    let rest = async move {
+        may_finish.await.unwrap();
+        Ok(form)
+    };
+    (Body::from_stream(stream::once(start).chain(stream::once(rest))), has_started, finish)
 }
 
 /// Sends a form's body to `/api/documents/`.
