@@ -26,7 +26,7 @@ pub(super) struct Layout {
     /// The user to become, where the agent runs as root.
     pub user: Option<(Uid, Gid)>,
     /// Absent where nobody is going to start anything.
-    _lock: Option<Arc<File>>,
+    _lock: Option<Arc<Lock>>,
 }
 
 impl Layout {
@@ -146,8 +146,20 @@ fn check_reachable(base: &Path, uid: Uid, gid: Gid) -> Result<(), Error> {
     Ok(())
 }
 
+/// The lock on the cluster's folder, given up when dropped.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would not do: a child that was forked and has not come to its `exec` still has a copy of the
+        // descriptor, and the lock would last as long. Unlocked once, it is unlocked for all copies.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Takes the lock that keeps a second agent from adopting, and then stopping, this one's Postgres.
-fn lock(base: &Path) -> Result<File, Error> {
+fn lock(base: &Path) -> Result<Lock, Error> {
     let path = base.join("lock");
     let file = File::options()
         .create(true)
@@ -156,7 +168,7 @@ fn lock(base: &Path) -> Result<File, Error> {
         .open(&path)
         .map_err(directory("open", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(Error::InUse { path: base.to_owned() }),
         Err(TryLockError::Error(error)) => Err(directory("lock", &path)(error)),
     }
