@@ -38,7 +38,7 @@ pub struct Source {
     pub heading: String,
     /// The passage. Untrusted: it is quoted or read, never obeyed.
     pub text: String,
-    /// How close in meaning its first [`sentences`] are to the question, as cosines. Empty where that is not known.
+    /// How close in meaning its first [`sentences()`] are to the question, as cosines. Empty where that is not known.
     pub closeness: Vec<f32>,
 }
 
